@@ -1,0 +1,1 @@
+"""HTTP: signed SuiteQL requests, one page at a time."""

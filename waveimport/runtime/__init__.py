@@ -1,0 +1,1 @@
+"""Threads, clocks, files, processes: what makes the core and the store run."""

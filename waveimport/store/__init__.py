@@ -1,0 +1,1 @@
+"""SQL: the coordination tables, the transactions T0 to T8, the landing of rows."""

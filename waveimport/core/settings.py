@@ -1,122 +1,225 @@
-"""The configuration as frozen values, and the rules that a mapping must obey to become one.
+"""A mapping into frozen Settings, or all its mistakes at once.
 
-Shapes follow the TOML file key by key; units are in the names. See README.md, "Configuration".
+This is the rule book of the configuration file, table by table; the rules between records are in
+`core.settings_records`. Nothing here reads a file or the environment: `${NAME}` may still stand in any text, and a
+text that holds one is taken as it is.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from waveimport.core.settings_reader import KeyPath, Locate, Mistakes, TableReader, has_placeholder
+from waveimport.core.settings_records import RECORD_KEYS, read_records
+from waveimport.core.settings_types import (
+    Column,
+    ColumnKind,
+    DatabaseSettings,
+    NetSuiteSettings,
+    RecordSettings,
+    RunSettings,
+    Settings,
+)
+from waveimport.errors import MissingKey
+
+__all__ = [
+    "CREDENTIAL_KEYS",
+    "Column",
+    "ColumnKind",
+    "DatabaseSettings",
+    "NetSuiteSettings",
+    "RecordSettings",
+    "RunSettings",
+    "Settings",
+    "parse_settings",
+]
+
+TOP_KEYS: Final = ("profile", "database", "destination", "netsuite", "run", "records")
+DATABASE_KEYS: Final = ("url", "password", "password_file")
+DESTINATION_KEYS: Final = (*DATABASE_KEYS, "prefix")
+TBA_KEYS: Final = ("consumer_key", "consumer_secret", "token_id", "token_secret")
+M2M_KEYS: Final = ("client_id", "certificate_id")
+
+CREDENTIAL_KEYS: Final = (*TBA_KEYS, *M2M_KEYS)
+"""Keys of `[netsuite]` that a command resolves only if it talks to NetSuite; each may be given as `<key>_file`."""
+
+NETSUITE_KEYS: Final = (
+    "account", "auth", *CREDENTIAL_KEYS, *(f"{key}_file" for key in CREDENTIAL_KEYS),
+    "private_key_file", "algorithm", "base_url", "concurrency",
+)  # fmt: skip
+RUN_KEYS: Final = (
+    "workers", "page_size", "batch_size", "parents_per_batch", "lease_seconds", "max_tries",
+    "request_timeout_seconds", "give_up_after_seconds", "reconcile", "stuck_after_seconds",
+    "passes_without_effect", "lock_dir",
+)  # fmt: skip
+ALGORITHMS: Final = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+
+_TABLE_OF_KEY: Final[dict[str, str]] = {
+    **dict.fromkeys(RECORD_KEYS, "[records.<name>]"),
+    **dict.fromkeys(RUN_KEYS, "[run]"),
+    **dict.fromkeys(DESTINATION_KEYS, "[destination]"),
+    **dict.fromkeys(DATABASE_KEYS, "[database]"),
+    **dict.fromkeys(NETSUITE_KEYS, "[netsuite]"),
+    "profile": "the top of the file, above the first table",
+}
+
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*")
+_PROFILE: Final = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+_PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,12}")
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
-class ColumnKind(StrEnum):
-    """What a column holds, as written in `columns`."""
+def parse_settings(document: Mapping[str, object], locate: Locate | None = None) -> Settings:
+    """Turn a configuration document, as a TOML parser returns it, into Settings.
 
-    TEXT = "text"
-    INTEGER = "integer"
-    BOOLEAN = "boolean"
-    DECIMAL = "decimal"
-    FLOAT = "float"
-    DATE = "date"
-    TIMESTAMP = "timestamp"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One configured column: its name at the source (as configured), its type, its name at the destination."""
-
-    name: str
-    kind: ColumnKind
-    precision: int = 0  # decimal only
-    scale: int = 0  # decimal only
-    target: str = ""  # the safe destination name; equals `name` unless it had to be mapped
-
-
-@dataclass(frozen=True, slots=True)
-class RecordSettings:
-    """One `[records.<name>]` table. `key` are source column names, all of them among `columns`."""
-
-    name: str
-    table: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...] = ("id",)
-    where: str | None = None
-    table_name: str = ""
-    depends_on: tuple[str, ...] = ()
-    derived_from: str | None = None
-    parent_key: str | None = None
-    cursor: str | None = None
-
-    def column(self, name: str) -> Column:
-        """Return the column of that source name. Raises KeyError."""
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(name)
+    `locate` gives the place of a key path such as `("netsuite", "account")` for messages, by default the path with
+    dots. Secrets are taken over as they are written: `<key>_file` and `password` keys are checked here and read by
+    `runtime.config`. Raises the one ConfigError found, or ConfigErrors with all of them.
+    """
+    mistakes = Mistakes(locate or _dotted)
+    top = TableReader(mistakes, (), document, TOP_KEYS, elsewhere=_TABLE_OF_KEY)
+    netsuite = _netsuite(top)
+    database = _database(top)
+    destination = _destination(top, database)
+    run = _run(top)
+    prefix = destination.prefix if destination else ""
+    records = read_records(mistakes, top.values.get("records"), prefix, _TABLE_OF_KEY)
+    profile = top.matching("profile", _PROFILE, "at most 100 characters", netsuite.account)
+    mistakes.raise_any()
+    return Settings(
+        profile=profile, database=database, netsuite=netsuite, run=run, records=records, destination=destination
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseSettings:
-    """`[database]` or `[destination]`: a SQLAlchemy URL (secrets resolved or not, see `runtime.config`), a prefix."""
-
-    url: str = field(repr=False)
-    prefix: str = ""
+def _dotted(path: KeyPath) -> str:
+    return ".".join(path)
 
 
-@dataclass(frozen=True, slots=True)
-class NetSuiteSettings:
-    """`[netsuite]`. `base_url` is always filled in; the secrets are resolved only where a command needs them."""
-
-    account: str
-    base_url: str
-    auth: str = "tba"
-    consumer_key: str = field(default="", repr=False)
-    consumer_secret: str = field(default="", repr=False)
-    token_id: str = field(default="", repr=False)
-    token_secret: str = field(default="", repr=False)
-    client_id: str = field(default="", repr=False)
-    certificate_id: str = field(default="", repr=False)
-    private_key_file: str = ""
-    algorithm: str = "PS256"
-    concurrency: int = 5
+def _section(top: TableReader, name: str, known: tuple[str, ...], secret: tuple[str, ...] = ()) -> TableReader:
+    value = top.values.get(name, {})
+    return TableReader(top.mistakes, (name,), value, known, elsewhere=_TABLE_OF_KEY, secret=secret)
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """`[run]`; the defaults are the documented ones."""
-
-    workers: int = 8
-    page_size: int = 1000
-    batch_size: int = 5000
-    parents_per_batch: int = 500
-    lease_seconds: float = 60.0
-    max_tries: int = 5
-    request_timeout_seconds: float = 900.0
-    give_up_after_seconds: float = 600.0
-    reconcile: bool = True
-    stuck_after_seconds: float = 300.0
-    passes_without_effect: int = 100
-    lock_dir: str | None = None
+def _required_section(
+    top: TableReader, name: str, known: tuple[str, ...], secret: tuple[str, ...], example: str
+) -> TableReader | None:
+    """Read a table that must be there; None, with the mistake kept, if it is missing or no table."""
+    if name not in top:
+        top.mistakes.add(MissingKey, (name,), f"the table [{name}] is missing", example)
+        return None
+    section = _section(top, name, known, secret)
+    return section if section.is_table else None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """A whole configuration. `destination` is None when the rows land in `[database]` itself."""
+def _one_of_two(section: TableReader, key: str) -> None:
+    """Refuse a secret that is given both as itself and by file: one of them would silently lose."""
+    if key in section and f"{key}_file" in section:
+        section.wrong(f"{key}_file", f"left out where `{key}` is given", f"keep one of `{key}` and `{key}_file`")
 
-    profile: str
-    database: DatabaseSettings
-    netsuite: NetSuiteSettings
-    run: RunSettings
-    records: tuple[RecordSettings, ...]
-    destination: DatabaseSettings | None = None
-    path: str = ""  # the configuration file, for messages; "" when built in code
 
-    @property
-    def prefix(self) -> str:
-        """Prefix of every destination table."""
-        return self.destination.prefix if self.destination else ""
+def _database(top: TableReader) -> DatabaseSettings:
+    example = 'for example url = "sqlite:///waveimport.db"'
+    section = _required_section(top, "database", DATABASE_KEYS, ("url", "password"), example)
+    if section is None:
+        return DatabaseSettings(url="")
+    url = section.text("url", required=example)
+    _password(section)
+    return DatabaseSettings(url=url)
 
-    def record(self, name: str) -> RecordSettings:
-        """Return the record of that name. Raises KeyError."""
-        for record in self.records:
-            if record.name == name:
-                return record
-        raise KeyError(name)
+
+def _destination(top: TableReader, database: DatabaseSettings) -> DatabaseSettings | None:
+    if "destination" not in top:
+        return None
+    section = _section(top, "destination", DESTINATION_KEYS, secret=("url", "password"))
+    if "url" not in section:
+        for key in ("password", "password_file"):
+            if key in section:
+                section.wrong(key, "beside a `url`", "without a url the rows land in [database], with its password")
+    _password(section)
+    return DatabaseSettings(
+        url=section.text("url", database.url),
+        prefix=section.matching("prefix", _PREFIX, "a-z, 0-9 and _, a letter first, at most 13 characters")
+        if section.values.get("prefix") != ""
+        else "",
+    )
+
+
+def _password(section: TableReader) -> None:
+    section.text("password")
+    section.text("password_file")
+    _one_of_two(section, "password")
+
+
+def _netsuite(top: TableReader) -> NetSuiteSettings:
+    section = _required_section(
+        top, "netsuite", NETSUITE_KEYS, (*CREDENTIAL_KEYS, "base_url"), "it holds the account and its credentials"
+    )
+    if section is None:
+        return NetSuiteSettings(account="", base_url="")
+    account = section.matching(
+        "account", _ACCOUNT, 'an account id such as "1234567" or "1234567_SB1"',
+        required='the account id, for example account = "1234567_SB1"',
+    )  # fmt: skip
+    auth = section.choice("auth", ("tba", "m2m"), "tba")
+    algorithm = section.choice("algorithm", ALGORITHMS, "PS256")
+    credentials = {key: _credential(section, key, auth) for key in CREDENTIAL_KEYS}
+    needs_key = 'the PEM file of the certificate\'s private key' if auth == "m2m" else None
+    return NetSuiteSettings(
+        account=account,
+        base_url=_base_url(section, account),
+        auth=auth,
+        private_key_file=section.text("private_key_file", required=needs_key),
+        algorithm=algorithm,
+        concurrency=section.whole("concurrency", 5, 1),
+        **credentials,
+    )
+
+
+def _credential(section: TableReader, key: str, auth: str) -> str:
+    _one_of_two(section, key)
+    section.text(f"{key}_file")
+    if f"{key}_file" in section:
+        return ""
+    needed = key in (TBA_KEYS if auth == "tba" else M2M_KEYS)
+    mend = f'auth = "{auth}" needs it: {key} = "${{NETSUITE_{key.upper()}}}", or {key}_file'
+    return section.text(key, required=mend if needed else None)
+
+
+def _base_url(section: TableReader, account: str) -> str:
+    default = f"https://{account.lower().replace('_', '-')}.suitetalk.api.netsuite.com"
+    url = section.text("base_url", default).rstrip("/")
+    if has_placeholder(url):
+        return url
+    try:
+        parts = urlsplit(url)
+        host, scheme, _ = parts.hostname, parts.scheme, parts.port
+    except ValueError:
+        host, scheme, parts = None, "", urlsplit("")
+    if scheme not in ("http", "https") or not host:
+        section.wrong("base_url", "an http or https address", f'for example "{default}"')
+    elif parts.username is not None or parts.query or parts.fragment:
+        section.wrong("base_url", "an address without user, query or fragment", f'for example "{default}"')
+    elif scheme == "http" and host not in _LOOPBACK:
+        section.wrong("base_url", "https", "plain http would send the credentials in the clear; "
+                      "only 127.0.0.1, localhost and ::1 may use it")  # fmt: skip
+    return url
+
+
+def _run(top: TableReader) -> RunSettings:
+    section = _section(top, "run", RUN_KEYS)
+    usual = RunSettings()
+    return RunSettings(
+        workers=section.whole("workers", usual.workers, 1),
+        page_size=section.whole("page_size", usual.page_size, 1, 1000),
+        batch_size=section.whole("batch_size", usual.batch_size, 1),
+        parents_per_batch=section.whole("parents_per_batch", usual.parents_per_batch, 1, 1000),
+        lease_seconds=section.seconds("lease_seconds", usual.lease_seconds),
+        max_tries=section.whole("max_tries", usual.max_tries, 1),
+        request_timeout_seconds=section.seconds("request_timeout_seconds", usual.request_timeout_seconds),
+        give_up_after_seconds=section.seconds("give_up_after_seconds", usual.give_up_after_seconds),
+        reconcile=section.flag("reconcile", usual.reconcile),
+        stuck_after_seconds=section.seconds("stuck_after_seconds", usual.stuck_after_seconds),
+        passes_without_effect=section.whole("passes_without_effect", usual.passes_without_effect, 1),
+        lock_dir=section.text("lock_dir") or None,
+    )

@@ -1,0 +1,157 @@
+"""The queries that an import asks, as SuiteQL text; nothing here does I/O.
+
+Rules of the service that shape them:
+
+- A date comes in the account's own format and a timestamp loses its time, so both are selected by TO_CHAR, and
+  timestamps by SYS_EXTRACT_UTC. Since such an alias could shadow its column, every column is qualified by `t`.
+- Rows must be ordered unambiguously or pages lose and repeat some: always by all key columns.
+- Paging is by keyset: `offset` reaches 100,000 rows at most, and rows move between pages while the data changes.
+- An IN list has at most 1000 members.
+- TO_DATE and TO_TIMESTAMP must not be mixed: neither is used. A date or timestamp key is compared as the text it was
+  selected as, which also orders it to the very second that the row carried.
+
+Source: Oracle, "SuiteQL Syntax and Examples" and "Executing SuiteQL Queries Through REST Web Services".
+"""
+
+import re
+from collections.abc import Sequence
+
+from waveimport.core.records import reply_keys
+from waveimport.core.settings import Column, ColumnKind, RecordSettings
+from waveimport.core.values import Value
+
+PARENTS_MAX = 1000
+"""Members that an IN list may have."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_$#]*")
+
+
+def bounds_query(record: RecordSettings) -> str:
+    """Return the query that counts a record and finds the ends of its first key column.
+
+    The reply has one row with `n`, `lo` and `hi`: `SELECT COUNT(*) AS n, MIN(t.id) AS lo, MAX(t.id) AS hi FROM
+    transaction t WHERE (type = 'SalesOrd')`. When the first key is no integer there are no ranges to cut, and `n` is
+    all that is asked.
+    """
+    first = record.column(record.key[0])
+    selected = "COUNT(*) AS n"
+    if first.kind is ColumnKind.INTEGER:
+        key = _column(first.name)
+        selected += f", MIN({key}) AS lo, MAX({key}) AS hi"
+    return f"SELECT {selected} FROM {_name(record.table)} t{_where(_configured(record))}"
+
+
+def page_query(
+    record: RecordSettings,
+    *,
+    lower: int | None = None,
+    upper: int | None = None,
+    after: tuple[Value, ...] | None = None,
+    parents: Sequence[int | str] | None = None,
+) -> str:
+    """Return the query of the next page inside a batch.
+
+    The batch is a range of the first key column, `lower < key <= upper` (None is open), or the rows whose parent key
+    is among `parents`, or both. `after` holds the key values of the last row already landed, as they were read, in
+    the order of the record's key. For example, with `lower=0, upper=5000, after=(1000,)`:
+
+        SELECT t.id, t.tranid, TO_CHAR(t.trandate,'YYYY-MM-DD') AS trandate FROM transaction t
+        WHERE (type = 'SalesOrd') AND t.id <= 5000 AND t.id > 1000 ORDER BY t.id
+
+    Raises ValueError on more than 1000 parents or none at all, and on an `after` of another length than the key.
+    """
+    conditions = _configured(record)
+    first = _comparable(record.column(record.key[0]))
+    if lower is not None and after is None:  # a row already landed lies above the lower end
+        conditions.append(f"{first} > {lower}")
+    if upper is not None:
+        conditions.append(f"{first} <= {upper}")
+    if parents is not None:
+        conditions.append(_parents(record, parents))
+    if after is not None:
+        conditions.append(_after(record, after))
+    selected = ", ".join(map(_selected, record.columns, reply_keys(record)))
+    order = ", ".join(_comparable(record.column(name)) for name in record.key)
+    return f"SELECT {selected} FROM {_name(record.table)} t{_where(conditions)} ORDER BY {order}"
+
+
+def _configured(record: RecordSettings) -> list[str]:
+    return [f"({record.where})"] if record.where else []
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _parents(record: RecordSettings, parents: Sequence[int | str]) -> str:
+    if record.parent_key is None:
+        raise ValueError(f"{record.name} has no parent key")
+    if not 0 < len(parents) <= PARENTS_MAX:
+        raise ValueError(f"{len(parents)} parents; an IN list has 1 to {PARENTS_MAX} members")
+    return f"{_column(record.parent_key)} IN ({','.join(map(_scalar, parents))})"
+
+
+def _after(record: RecordSettings, after: tuple[Value, ...]) -> str:
+    """Return `(a, b, c) > (x, y, z)`, spelled out so that an index on the first column still serves:
+    `(a >= x AND (a > x OR (b >= y AND (b > y OR c > z))))`."""
+    if len(after) != len(record.key):
+        raise ValueError(f"{len(after)} key values for the {len(record.key)} key columns of {record.name}")
+    pairs = [(record.column(name), value) for name, value in zip(record.key, after, strict=True)]
+    column, value = pairs[-1]
+    condition = f"{_comparable(column)} > {_literal(column, value)}"
+    for column, value in reversed(pairs[:-1]):
+        left, right = _comparable(column), _literal(column, value)
+        condition = f"({left} >= {right} AND ({left} > {right} OR {condition}))"
+    return condition
+
+
+def _selected(column: Column, reply_key: str) -> str:
+    expression = _comparable(column)
+    if expression == f"t.{reply_key}":
+        return expression
+    return f"{expression} AS {reply_key}"
+
+
+def _comparable(column: Column) -> str:
+    """Return the expression that is selected, compared and ordered by: all three the same, or pages would not meet."""
+    match column.kind:
+        case ColumnKind.DATE:
+            return f"TO_CHAR({_column(column.name)},'YYYY-MM-DD')"
+        case ColumnKind.TIMESTAMP:
+            return f"TO_CHAR(SYS_EXTRACT_UTC({_column(column.name)}),'YYYY-MM-DD HH24:MI:SS')"
+        case _:
+            return _column(column.name)
+
+
+def _column(name: str) -> str:
+    return f"t.{_name(name)}"
+
+
+def _name(name: str) -> str:
+    """Return the name as an identifier, in double quotes where it is not a plain one."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _literal(column: Column, value: Value) -> str:
+    match column.kind:
+        case ColumnKind.BOOLEAN:
+            return _text("T" if value else "F")
+        case ColumnKind.DECIMAL | ColumnKind.FLOAT if value is not None:
+            return str(value)
+        case ColumnKind.INTEGER if isinstance(value, int):
+            return str(value)
+        case _ if isinstance(value, str):
+            return _text(value)
+    raise ValueError(f"{value!r} is no value of the key column {column.name}")
+
+
+def _scalar(value: int | str) -> str:
+    return str(int(value)) if isinstance(value, int) else _text(value)
+
+
+def _text(value: str) -> str:
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"

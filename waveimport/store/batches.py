@@ -1,0 +1,309 @@
+"""Batches: claimed (T3), started, renewed, requeued (T5), handed back or failed (T6).
+
+Every statement that touches one batch names (job_id, batch_id), and every write of a worker names its attempt: a
+stale worker finds no row and knows that it was fenced.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import and_, bindparam, case, literal, or_, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
+
+from waveimport.core.waves import LEASED, BatchKind, BatchStatus, JobStatus
+from waveimport.store import journal
+from waveimport.store.dialect import after, now
+from waveimport.store.jobs import lock_job
+from waveimport.store.lease import Lease
+from waveimport.store.tables import wave_batches
+
+MAX_LOST = 20
+"""A batch lost this often with no page committed in between fails as `worker_lost`."""
+REQUEUE_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch that this run may work on: everything that fetching it needs.
+
+    `spec` is what the batch covers (bounds and progress of a plan, a key range, a list of parents), `resume_key` the
+    key of the last row landed, both decoded from JSON.
+    """
+
+    job_id: str
+    batch_id: str
+    wave_number: int
+    record: str
+    kind: BatchKind
+    attempt: int
+    tries: int
+    spec: dict[str, object]
+    resume_key: list[object] | None
+    row_count: int
+
+
+_LEASED = [status.value for status in sorted(LEASED)]
+_CLAIMABLE = (
+    select(
+        wave_batches.c.batch_id,
+        wave_batches.c.record,
+        wave_batches.c.kind,
+        wave_batches.c.attempt,
+        wave_batches.c.tries,
+        wave_batches.c.spec,
+        wave_batches.c.resume_key,
+        wave_batches.c.row_count,
+    )
+    .where(
+        wave_batches.c.job_id == bindparam("job"),
+        wave_batches.c.wave_number == bindparam("wave"),
+        wave_batches.c.status == BatchStatus.PENDING.value,
+        wave_batches.c.priority <= bindparam("priority"),
+        or_(wave_batches.c.not_before.is_(None), wave_batches.c.not_before <= now()),
+    )
+    .order_by(wave_batches.c.priority, wave_batches.c.batch_id)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True)
+)
+_CLAIM = (
+    update(wave_batches)
+    .where(
+        wave_batches.c.job_id == bindparam("job"),
+        wave_batches.c.batch_id == bindparam("batch"),
+        wave_batches.c.status == BatchStatus.PENDING.value,
+        wave_batches.c.attempt == bindparam("seen"),
+    )
+    .values(
+        status=BatchStatus.DISPATCHED.value,
+        attempt=wave_batches.c.attempt + 1,
+        lease_owner=bindparam("owner"),
+        lease_token=bindparam("token"),
+        lease_expires_at=after(bindparam("ttl")),
+        not_before=None,
+        updated_at=now(),
+    )
+)
+
+
+def fence() -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions that only the current attempt of a live batch meets."""
+    return (
+        wave_batches.c.job_id == bindparam("job"),
+        wave_batches.c.batch_id == bindparam("batch"),
+        wave_batches.c.attempt == bindparam("try_no"),
+        wave_batches.c.status.in_(_LEASED),
+    )
+
+
+_START = (
+    update(wave_batches)
+    .where(*fence(), wave_batches.c.status == BatchStatus.DISPATCHED.value)
+    .values(status=BatchStatus.PROCESSING.value, updated_at=now())
+)
+_NO_LEASE = {"lease_owner": None, "lease_token": None, "lease_expires_at": None}
+_HAND_BACK = (
+    update(wave_batches)
+    .where(*fence())
+    .values(
+        status=BatchStatus.PENDING.value,
+        tries=wave_batches.c.tries + bindparam("spent"),
+        not_before=case((literal(0.0) < bindparam("delay"), after(bindparam("delay"))), else_=None),
+        error=bindparam("error"),
+        updated_at=now(),
+        **_NO_LEASE,
+    )
+)
+_FAIL = (
+    update(wave_batches)
+    .where(*fence())
+    .values(
+        status=BatchStatus.FAILED.value,
+        tries=wave_batches.c.tries + bindparam("spent"),
+        error=bindparam("error"),
+        updated_at=now(),
+        **_NO_LEASE,
+    )
+)
+_RENEW = update(wave_batches).where(*fence()).values(lease_expires_at=after(bindparam("ttl")))
+_LAPSED = (
+    select(wave_batches.c.batch_id, wave_batches.c.attempt, wave_batches.c.lost, wave_batches.c.lease_owner)
+    .where(
+        wave_batches.c.job_id == bindparam("job"),
+        wave_batches.c.status.in_(_LEASED),
+        or_(
+            wave_batches.c.lease_expires_at < now(),
+            and_(literal(1) == bindparam("all_before"), wave_batches.c.lease_token < bindparam("token")),
+        ),
+    )
+    .order_by(wave_batches.c.batch_id)
+    .limit(REQUEUE_AT_ONCE)
+    .with_for_update(skip_locked=True)
+)
+_REQUEUE = (
+    update(wave_batches)
+    .where(*fence())
+    .values(
+        status=bindparam("target"),
+        lost=wave_batches.c.lost + 1,
+        error=bindparam("error"),
+        updated_at=now(),
+        **_NO_LEASE,
+    )
+)
+
+
+def claim(
+    connection: Connection, lease: Lease, wave_number: int, count: int, *, plans_only: bool, lease_seconds: float
+) -> list[Claim]:
+    """T3: claim up to `count` pending batches of a wave, in key order, planning ones first.
+
+    The job row is locked first, so that no batch can be claimed of a job that is being cancelled. Raises Fenced.
+    Where the outcome of its COMMIT is unknown, the caller may call again: what was claimed then lapses and is
+    requeued.
+    """
+    status, _ = lock_job(connection, lease.job_id, lease.token)
+    if status is not JobStatus.PROCESSING:
+        return []
+    rows = connection.execute(
+        _CLAIMABLE,
+        {"job": lease.job_id, "wave": wave_number, "priority": 0 if plans_only else 1, "count": count},
+    ).all()
+    claims = []
+    for row in rows:
+        done = connection.execute(
+            _CLAIM,
+            {
+                "job": lease.job_id,
+                "batch": row.batch_id,
+                "seen": row.attempt,
+                "owner": lease.owner,
+                "token": lease.token,
+                "ttl": lease_seconds,
+            },
+        )
+        assert done.rowcount == 1, f"batch {row.batch_id} changed under its lock"
+        claims.append(
+            Claim(
+                job_id=lease.job_id,
+                batch_id=row.batch_id,
+                wave_number=wave_number,
+                record=row.record,
+                kind=BatchKind(row.kind),
+                attempt=row.attempt + 1,
+                tries=row.tries,
+                spec=msgspec.json.decode(row.spec),
+                resume_key=None if row.resume_key is None else msgspec.json.decode(row.resume_key),
+                row_count=row.row_count,
+            )
+        )
+    return claims
+
+
+def _at(claim: Claim) -> dict[str, object]:
+    return {"job": claim.job_id, "batch": claim.batch_id, "try_no": claim.attempt}
+
+
+def start(connection: Connection, claim: Claim) -> bool:
+    """Move a claimed batch from dispatched to processing, the first write of its worker. False when fenced."""
+    return connection.execute(_START, _at(claim)).rowcount == 1
+
+
+def started(connection: Connection, claim: Claim) -> bool | None:
+    """Prove after a lost COMMIT that the start had landed: True, or None when it has to be done again."""
+    row = connection.execute(
+        select(wave_batches.c.status, wave_batches.c.attempt)
+        .where(wave_batches.c.job_id == claim.job_id, wave_batches.c.batch_id == claim.batch_id)
+        .with_for_update()
+    ).first()
+    landed = row is not None and (row.status, row.attempt) == (BatchStatus.PROCESSING.value, claim.attempt)
+    return True if landed else None
+
+
+def renew(connection: Connection, claims: Sequence[Claim], *, lease_seconds: float) -> None:
+    """Push out the leases of batches at work. One that was fenced is passed over: its worker will find out."""
+    if claims:
+        connection.execute(_RENEW, [{**_at(claim), "ttl": lease_seconds} for claim in claims])
+
+
+def requeue(connection: Connection, lease: Lease, *, proven_dead: bool = False) -> int:
+    """T5: put batches back whose lease lapsed, at most 100 at a time. Returns how many.
+
+    With `proven_dead` those of every earlier token count as lapsed: their holder is known to have died. It only
+    re-enqueues and never executes. A batch lost 20 times without a page committed between fails as `worker_lost`.
+    """
+    lock_job(connection, lease.job_id, lease.token)
+    rows = connection.execute(
+        _LAPSED, {"job": lease.job_id, "all_before": int(proven_dead), "token": lease.token}
+    ).all()
+    for row in rows:
+        gone = row.lost + 1 >= MAX_LOST
+        detail = f"its worker ({row.lease_owner}) was lost" + (f" {MAX_LOST} times with no page landed" if gone else "")
+        connection.execute(
+            _REQUEUE,
+            {
+                "job": lease.job_id,
+                "batch": row.batch_id,
+                "try_no": row.attempt,
+                "target": (BatchStatus.FAILED if gone else BatchStatus.PENDING).value,
+                "error": f"worker_lost: {detail}" if gone else None,
+            },
+        )
+        journal.batch_event(
+            connection, lease.job_id, row.batch_id, "worker_lost" if gone else "requeued", row.attempt, detail
+        )
+    return len(rows)
+
+
+def hand_back(
+    connection: Connection, claim: Claim, *, error: str | None, delay_seconds: float = 0.0, event: str = "handed_back"
+) -> bool:
+    """T6 without a try spent: the batch was not at fault (stopped, 401, 429, outage). False when fenced."""
+    done = connection.execute(_HAND_BACK, {**_at(claim), "spent": 0, "delay": delay_seconds, "error": error})
+    if done.rowcount == 1 and error is not None:
+        journal.batch_event(connection, claim.job_id, claim.batch_id, event, claim.attempt, error)
+    return done.rowcount == 1
+
+
+def fail_attempt(
+    connection: Connection, claim: Claim, *, error: str, max_tries: int, delay_seconds: float
+) -> BatchStatus | None:
+    """T6 with a try spent: back to pending after `delay_seconds`, or failed for good at `max_tries`.
+
+    Returns where the batch went, None when fenced.
+    """
+    final = claim.tries + 1 >= max_tries
+    if final:
+        done = connection.execute(_FAIL, {**_at(claim), "spent": 1, "error": error})
+    else:
+        done = connection.execute(_HAND_BACK, {**_at(claim), "spent": 1, "delay": delay_seconds, "error": error})
+    if done.rowcount != 1:
+        return None
+    journal.batch_event(
+        connection, claim.job_id, claim.batch_id, "failed" if final else "refused", claim.attempt, error
+    )
+    return BatchStatus.FAILED if final else BatchStatus.PENDING
+
+
+def failed_batches(connection: Connection, job_id: str) -> list[dict[str, object]]:
+    """Return the failed batches of a job, each with what it covers and its error."""
+    rows = connection.execute(
+        select(wave_batches)
+        .where(wave_batches.c.job_id == job_id, wave_batches.c.status == BatchStatus.FAILED.value)
+        .order_by(wave_batches.c.wave_number, wave_batches.c.batch_id)
+    )
+    return [
+        {
+            "batch_id": row.batch_id,
+            "wave_number": row.wave_number,
+            "record": row.record,
+            "kind": row.kind,
+            "spec": msgspec.json.decode(row.spec),
+            "resume_key": None if row.resume_key is None else msgspec.json.decode(row.resume_key),
+            "attempt": row.attempt,
+            "tries": row.tries,
+            "error": row.error,
+        }
+        for row in rows
+    ]

@@ -1,0 +1,84 @@
+"""Every difference between the two databases, by name.
+
+The clock of leases is the database's: `now()` and `after(seconds)` compile to it, so that two hosts whose clocks
+differ by minutes agree on who holds what until when.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, DateTime
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+
+TIME = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+
+class now(FunctionElement[datetime]):
+    """The database's clock, UTC. On SQLite to the millisecond, on MySQL to the microsecond."""
+
+    name = "now"
+    type = TIME
+    inherit_cache = True
+
+
+class after(FunctionElement[datetime]):
+    """The database's clock, UTC, plus a number of seconds (a bind parameter or a float; may be negative)."""
+
+    name = "after"
+    type = TIME
+    inherit_cache = True
+
+    def __init__(self, seconds: "float | BindParameter[Any] | ColumnElement[Any]") -> None:
+        super().__init__(seconds)
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    # unixepoch('subsec') is NULL before 3.42, so strftime serves every version.
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+@compiles(now, "mysql")
+@compiles(now, "mariadb")
+def _now_mysql(element: Any, compiler: Any, **kw: Any) -> str:
+    return "UTC_TIMESTAMP(6)"
+
+
+@compiles(after, "sqlite")
+def _after_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {seconds}))"
+
+
+@compiles(after, "mysql")
+@compiles(after, "mariadb")
+def _after_mysql(element: Any, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"(UTC_TIMESTAMP(6) + INTERVAL CAST(({seconds}) * 1000000 AS SIGNED) MICROSECOND)"
+
+
+# Errors are told apart by code, never by text: texts are translated and change between versions.
+MYSQL_ROLLED_BACK = frozenset({1213, 1020})
+"""Deadlock, record changed: the server rolled the whole transaction back."""
+MYSQL_STATEMENT_UNDONE = frozenset({1205, 3572, 1317, 1969})
+"""Lock wait, NOWAIT, interrupted, statement time: only the statement is undone and a COMMIT would keep half."""
+MYSQL_LOST = frozenset({2006, 2013, 2014, 2055, 1927, 1053, 1152, 1158, 1159, 1160, 1161, 4031, 0})
+"""Connection lost. (0 is PyMySQL's InterfaceError for a socket that is closed already.)"""
+MYSQL_UNREACHABLE = frozenset({2002, 2003, 2005, 1040, 1203, 1129})
+"""No server, no name, too many connections: may pass."""
+MYSQL_REFUSED = {
+    1045: "the password or user is refused",
+    1044: "the user may not use this database",
+    1049: "the database does not exist",
+    1698: "the password or user is refused",
+    1142: "the user lacks a privilege on a table",
+    1143: "the user lacks a privilege on a column",
+    1227: "the user lacks a privilege",
+}
+MYSQL_READ_ONLY = frozenset({1290, 1792, 1836})
+MYSQL_DISK_FULL = frozenset({1021, 1114, 3})
+MYSQL_BAD_VALUE = frozenset({1264, 1265, 1292, 1366, 1406, 1048, 1364})
+"""A value that does not fit its column in strict mode: a fault of the batch that carries it."""

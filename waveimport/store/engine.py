@@ -1,0 +1,170 @@
+"""Engines for both databases, set as experiment found them right.
+
+**SQLite.** Only this is right on Python 3.11 to 3.13: the driver's own transaction handling switched off
+(`isolation_level = None`) and a `begin` event that emits BEGIN IMMEDIATE, which is the row lock of this database.
+The driver's default and `isolation_level="IMMEDIATE"` both lose updates; a deferred BEGIN that turns into a write
+fails with BUSY_SNAPSHOT, which no timeout cures. After FULL, IOERR or INTERRUPT SQLite has ended the transaction
+silently and the next INSERT would commit by itself: every statement and the commit first ask `in_transaction`.
+WAL with synchronous=FULL, because NORMAL loses acknowledged commits in a power cut.
+
+**MySQL.** READ COMMITTED: under the default REPEATABLE READ a plain SELECT after an earlier one is stale even when
+the locking read beside it is fresh, which alone calls a job complete while a batch runs. Strict mode, UTC and a
+bounded idle transaction are set on every connection.
+"""
+
+import sqlite3
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError
+
+from waveimport.errors import BadValue, DatabaseError
+
+SQLITE_BUSY_SECONDS = 60.0
+MYSQL_SQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
+
+
+def parse_url(url: str) -> URL:
+    """Return the URL as SQLAlchemy's, its driver named. Raises BadValue for another database than the two."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadValue("the database URL cannot be read", help="write sqlite:///file.db or mysql+pymysql://…") from None
+    name = parsed.get_backend_name()
+    if name == "sqlite":
+        return parsed.set(drivername="sqlite")
+    if name in ("mysql", "mariadb"):
+        return parsed.set(drivername="mysql+pymysql")
+    raise BadValue(f"`{name}` is not a database of waveimport", help="use sqlite or mysql+pymysql")
+
+
+def public_name(url: str) -> str:
+    """Return the URL without user, password and query: for messages, locks and fingerprints."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return f"sqlite:///{parsed.database or ':memory:'}"
+    return f"mysql://{parsed.host or 'localhost'}:{parsed.port or 3306}/{parsed.database or ''}"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a SQLite URL, None for another database. Raises BadValue for one in memory."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if not parsed.database or parsed.database == ":memory:":
+        raise BadValue("a SQLite database in memory would be lost at the end of the run", help="name a file")
+    return Path(parsed.database)
+
+
+def open_engine(url: str) -> Engine:
+    """Return the engine that writes. A SQLite file is made, mode 0600, with the first connection."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    return _open_mysql(parsed)
+
+
+def open_reader(url: str) -> Engine:
+    """Return an engine that only reads: it never waits for a writer, nor makes a file. For `status` and its like."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return _open_mysql(parsed, read_only=True)
+    path = sqlite_path(url)
+    assert path is not None
+
+    def connect() -> sqlite3.Connection:
+        quoted = urllib.parse.quote(str(path))
+        return sqlite3.connect(
+            f"file:{quoted}?mode=ro",
+            uri=True,
+            timeout=SQLITE_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True)
+    event.listen(engine, "begin", _begin_deferred)
+    return engine
+
+
+def _open_sqlite(url: str) -> Engine:
+    path = sqlite_path(url)
+    assert path is not None
+
+    def connect() -> sqlite3.Connection:
+        if not path.exists():
+            path.touch(mode=0o600)
+        connection = sqlite3.connect(
+            path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -32768")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True)
+    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "before_cursor_execute", _guard_statement)
+    event.listen(engine, "commit", _guard_commit)
+    return engine
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.in_transaction)
+
+
+def _guard_statement(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+) -> None:
+    if not statement.startswith("BEGIN") and not _in_transaction(connection):
+        raise DatabaseError("SQLite ended the transaction by itself; the whole of it is done again")
+
+
+def _guard_commit(connection: Connection) -> None:
+    if not _in_transaction(connection):
+        raise DatabaseError("SQLite ended the transaction by itself; nothing of it was committed")
+
+
+def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:
+    engine = create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=8,
+        hide_parameters=True,
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": 10,
+            "read_timeout": 300,
+            "write_timeout": 300,
+            "local_infile": False,
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION time_zone = '+00:00', sql_mode = '{MYSQL_SQL_MODE}'")
+            cursor.execute("SELECT VERSION()")
+            if "mariadb" in str(cursor.fetchone()[0]).lower():
+                # A holder that hangs inside a transaction must not hold the job row for ever.
+                cursor.execute("SET SESSION idle_transaction_timeout = 120, innodb_lock_wait_timeout = 20")
+            else:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 20")
+            if read_only:
+                cursor.execute("SET SESSION TRANSACTION READ ONLY")
+
+    return engine

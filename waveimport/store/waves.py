@@ -1,0 +1,140 @@
+"""The coordination pass (T2): lock the job, read, decide, move the job and its waves, journal, commit.
+
+A pass moves no batch rows: claiming (T3) and requeueing (T5) follow after its commit. The pass locks job → wave and a
+landing (T4) locks batch → wave; passes that moved batches too dead-locked against it every time.
+"""
+
+from collections.abc import Callable
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.engine import Connection
+
+from waveimport.core.waves import (
+    JOB_MOVES,
+    WAVE_MOVES,
+    BatchStatus,
+    Decision,
+    JobSnapshot,
+    JobStatus,
+    Trigger,
+    decide,
+)
+from waveimport.errors import WaveImportError
+from waveimport.store import journal
+from waveimport.store.dialect import now
+from waveimport.store.jobs import lock_job
+from waveimport.store.lease import Lease
+from waveimport.store.snapshot import read_snapshot
+from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
+
+_MOVE = (
+    update(wave_coordination)
+    .where(
+        wave_coordination.c.job_id == bindparam("job"),
+        wave_coordination.c.wave_number == bindparam("wave"),
+        wave_coordination.c.status == bindparam("source"),
+        wave_coordination.c.total == bindparam("seen"),
+    )
+    .values(status=bindparam("target"), updated_at=now())
+)
+_SEAL = (
+    update(wave_coordination)
+    .where(
+        wave_coordination.c.job_id == bindparam("job"),
+        wave_coordination.c.wave_number == bindparam("wave"),
+        wave_coordination.c.sealed == 0,
+        wave_coordination.c.total == bindparam("seen"),
+    )
+    .values(sealed=1, updated_at=now())
+)
+
+
+class _Overtaken(Exception):
+    """A landing added a batch between the snapshot and the move: read again."""
+
+
+def advance(
+    connection: Connection,
+    lease: Lease,
+    *,
+    limit: int,
+    free_slots: int,
+    trigger: Trigger,
+    decide: Callable[[JobSnapshot], Decision] = decide,
+) -> tuple[JobSnapshot, Decision]:
+    """T2: one coordination pass. Returns what it saw and decided.
+
+    Raises Fenced when the lease was lost. A wave that grew after the snapshot was read is not moved: the pass is
+    rolled back to its start and done again (each time a landing has committed, so there is an end).
+    """
+    status, coordination = lock_job(connection, lease.job_id, lease.token)
+    for _ in range(1000):
+        snapshot = read_snapshot(
+            connection,
+            lease.job_id,
+            status=status,
+            coordination_status=coordination,
+            limit=limit,
+            free_slots=free_slots,
+        )
+        decision = decide(snapshot)
+        savepoint = connection.begin_nested() if decision.changes_rows else None
+        try:
+            _apply(connection, lease.job_id, status, decision)
+        except _Overtaken:
+            assert savepoint is not None
+            savepoint.rollback()
+            continue
+        if savepoint is not None:
+            savepoint.commit()
+        journal.record_pass(
+            connection, lease.job_id, source=trigger, token=lease.token, snapshot=snapshot, decision=decision
+        )
+        return snapshot, decision
+    raise WaveImportError("a wave grew under 1000 readings of one pass")
+
+
+def _apply(connection: Connection, job_id: str, status: JobStatus, decision: Decision) -> None:
+    """Take the moves of a decision, each guarded by what the snapshot saw. Raises _Overtaken."""
+    for seal in decision.seals:
+        done = connection.execute(_SEAL, {"job": job_id, "wave": seal.wave_number, "seen": seal.total})
+        if done.rowcount != 1:
+            raise _Overtaken
+    for move in decision.moves:
+        assert move.target in WAVE_MOVES[move.source], f"wave {move.wave_number}: {move.source} to {move.target}"
+        done = connection.execute(
+            _MOVE,
+            {
+                "job": job_id,
+                "wave": move.wave_number,
+                "source": move.source.value,
+                "target": move.target.value,
+                "seen": move.total,
+            },
+        )
+        if done.rowcount != 1:
+            raise _Overtaken
+    values: dict[str, object] = {}
+    if decision.coordination_status is not None:
+        values["coordination_status"] = decision.coordination_status.value
+    if decision.job is not None:
+        # A job that is pending and has nothing to do runs through processing in one decision.
+        assert decision.job in JOB_MOVES[status] or status is JobStatus.PENDING, f"job: {status} to {decision.job}"
+        values["status"] = decision.job.value
+        if decision.job is not JobStatus.PROCESSING:
+            values["finished_at"] = now()
+        if decision.job is JobStatus.FAILED:
+            values["error"] = _first_failure(connection, job_id)
+    if values:
+        connection.execute(update(import_jobs).where(import_jobs.c.job_id == job_id).values(**values, updated_at=now()))
+
+
+def _first_failure(connection: Connection, job_id: str) -> str:
+    """Name the batch that made the job fail: "failed with no cause" cannot be."""
+    row = connection.execute(
+        select(wave_batches.c.batch_id, wave_batches.c.error)
+        .where(wave_batches.c.job_id == job_id, wave_batches.c.status == BatchStatus.FAILED.value)
+        .order_by(wave_batches.c.wave_number, wave_batches.c.batch_id)
+        .limit(1)
+    ).one()
+    return f"batch {row.batch_id}: {row.error}"

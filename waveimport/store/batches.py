@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, literal, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -110,7 +110,7 @@ _HAND_BACK = (
         status=BatchStatus.PENDING.value,
         tries=wave_batches.c.tries + bindparam("spent"),
         not_before=case((literal(0.0) < bindparam("delay"), after(bindparam("delay"))), else_=None),
-        error=bindparam("error"),
+        error=func.coalesce(bindparam("error"), wave_batches.c.error),
         updated_at=now(),
         **_NO_LEASE,
     )

@@ -53,6 +53,10 @@ def upgrade(database: Database) -> tuple[str | None, str]:
     from alembic.config import Config
 
     def work(connection: Connection) -> str | None:
+        mysql = connection.dialect.name != "sqlite"
+        if mysql:
+            # DDL commits by itself there, so the transaction does not keep two upgrades apart.
+            connection.exec_driver_sql("SELECT GET_LOCK('waveimport_upgrade', 60)")
         before = current_version(connection)
         if before is not None and before > HEAD:
             return before
@@ -60,6 +64,8 @@ def upgrade(database: Database) -> tuple[str | None, str]:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if mysql:
+            connection.exec_driver_sql("SELECT RELEASE_LOCK('waveimport_upgrade')")
         return before
 
     before = database.run(work)

@@ -5,11 +5,12 @@ database, while two statements may see a parent completed and its children not y
 and counts stop at the number of slots, so that a pass costs the same at 45 batches and at a million.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from waveimport.core.waves import (
     SETTLED,
@@ -67,7 +68,7 @@ def read_snapshot(
     """Return the snapshot of a job whose row the caller has locked and read (`status`, `coordination_status`)."""
     waves = connection.execute(_WAVES, {"job_id": job_id}).all()
     opened = tuple(row.wave_number for row in waves if WaveStatus(row.status) not in SETTLED)
-    counts: dict[int, Row[Any]] = {}
+    counts: dict[int, Sequence[Any]] = {}
     if opened:
         clock = str(now().compile(dialect=connection.dialect))
         rows = connection.execute(_counts(opened, clock), {"job_id": job_id, "slots": max(limit, 1)})

@@ -7,6 +7,8 @@ the job row is the lock of coordination (three of three runs dead-locked).
 Times are UTC with microseconds: DATETIME(6) on MySQL, ISO text on SQLite.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -36,7 +38,7 @@ _TIME = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 _LONG = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 _AUTO = BigInteger().with_variant(Integer(), "sqlite")
 
-_OPTIONS = {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4"}
+_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4"}
 
 import_jobs = Table(
     "import_jobs",

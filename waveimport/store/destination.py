@@ -1,0 +1,244 @@
+"""Destination tables: made from the configuration, checked against it, and the statement that upserts their rows.
+
+One table a record: the primary key is the record's key, then the declared columns under their safe names, plus
+`_job_id` and `_synced_at`. Text is utf8mb4, compared byte by byte without padding, so that 'A', 'a ', 'á' and 'a' are
+four keys on MySQL as they are on SQLite and at the source.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymysql.converters import escape_string
+from sqlalchemy import inspect, text
+from sqlalchemy.engine import Connection
+
+from waveimport.core.settings import Column, ColumnKind, RecordSettings
+from waveimport.errors import BadData, TableClash
+from waveimport.store.dialect import now
+
+FENCE_TABLE = "_waveimport_fence"
+ROWS_A_STATEMENT = 1000
+SQLITE_VARIABLES = 32_000
+"""Below SQLite's default limit of 32,766 parameters a statement (since 3.32)."""
+NUMERIC_DIGITS = 15
+"""Decimal digits that SQLite's NUMERIC (an IEEE double) holds exactly; wider decimals are TEXT there."""
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One destination table: its name with the prefix, its record, and what a statement into it needs."""
+
+    table: str
+    record: RecordSettings
+
+    @property
+    def key_targets(self) -> tuple[str, ...]:
+        """Names of the primary key's columns at the destination."""
+        return tuple(self.record.column(name).target for name in self.record.key)
+
+
+def quote(connection: Connection, name: str) -> str:
+    """Quote an identifier for the database at hand."""
+    return connection.dialect.identifier_preparer.quote_identifier(name)
+
+
+def column_type(column: Column, *, mysql: bool, key: bool) -> str:
+    """Return the SQL type of a column on one of the two databases."""
+    match column.kind:
+        case ColumnKind.TEXT:
+            return ("VARCHAR(255)" if key else "LONGTEXT") if mysql else "TEXT"
+        case ColumnKind.INTEGER:
+            return "BIGINT" if mysql else "INTEGER"
+        case ColumnKind.BOOLEAN:
+            return "TINYINT" if mysql else "INTEGER"
+        case ColumnKind.DECIMAL:
+            if mysql:
+                return f"DECIMAL({column.precision},{column.scale})"
+            return "NUMERIC" if column.precision <= NUMERIC_DIGITS else "TEXT"
+        case ColumnKind.FLOAT:
+            return "DOUBLE" if mysql else "REAL"
+        case ColumnKind.DATE:
+            return "DATE" if mysql else "TEXT"
+        case ColumnKind.TIMESTAMP:
+            return "DATETIME" if mysql else "TEXT"
+
+
+def _binary_collation(connection: Connection) -> str:
+    """Return the binary collation that does not pad: MariaDB and MySQL 8 name it differently."""
+    return "utf8mb4_nopad_bin" if connection.dialect.is_mariadb else "utf8mb4_0900_bin"  # type: ignore[attr-defined]
+
+
+def create_statement(connection: Connection, target: Target) -> str:
+    """Return the DDL of a destination table."""
+    mysql = connection.dialect.name != "sqlite"
+    lines = []
+    for column in target.record.columns:
+        key = column.name in target.record.key
+        kind = column_type(column, mysql=mysql, key=key)
+        lines.append(f"{quote(connection, column.target)} {kind}{' NOT NULL' if key else ' NULL' if mysql else ''}")
+    lines.append(f"_job_id {'VARCHAR(64)' if mysql else 'TEXT'} NOT NULL")
+    lines.append(f"_synced_at {'DATETIME(6)' if mysql else 'TEXT'} NOT NULL")
+    lines.append(f"PRIMARY KEY ({', '.join(quote(connection, name) for name in target.key_targets)})")
+    options = ""
+    if mysql:
+        options = f" ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {_binary_collation(connection)}"
+    body = ",\n  ".join(lines)
+    return f"CREATE TABLE IF NOT EXISTS {quote(connection, target.table)} (\n  {body}\n){options}"
+
+
+def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: bool) -> None:
+    """Create the destination tables that are missing and check those that are there.
+
+    Raises TableClash, before anything is written, where a table has another key or lacks a column. `fence` adds the
+    fence table of a destination that is a database of its own.
+    """
+    inspector = inspect(connection)
+    existing = {target.table for target in targets if inspector.has_table(target.table)}
+    for target in targets:
+        if target.table not in existing:
+            continue
+        columns = {str(column["name"]).lower() for column in inspector.get_columns(target.table)}
+        wanted = [column.target for column in target.record.columns] + ["_job_id", "_synced_at"]
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise TableClash(
+                f"table `{target.table}` exists without the column `{missing[0]}` of record `{target.record.name}`",
+                help=f"add the column, rename the table, or set records.{target.record.name}.table_name",
+            )
+        key = inspector.get_pk_constraint(target.table).get("constrained_columns") or []
+        if [name.lower() for name in key] != list(target.key_targets):
+            raise TableClash(
+                f"table `{target.table}` exists with the primary key ({', '.join(key)}), not"
+                f" ({', '.join(target.key_targets)})",
+                help=f"rename the table, or set records.{target.record.name}.table_name or key",
+            )
+    for target in targets:
+        if target.table not in existing:
+            connection.execute(text(create_statement(connection, target).replace(":", "\\:")))
+    if fence:
+        job_id = "VARCHAR(64)" if connection.dialect.name != "sqlite" else "TEXT"
+        ascii_id = " CHARACTER SET ascii COLLATE ascii_bin" if connection.dialect.name != "sqlite" else ""
+        connection.execute(
+            text(
+                f"CREATE TABLE IF NOT EXISTS {FENCE_TABLE} (job_id {job_id}{ascii_id} NOT NULL,"
+                f" batch_id {job_id.replace('64', '191')}{ascii_id} NOT NULL, attempt BIGINT NOT NULL,"
+                " PRIMARY KEY (job_id, batch_id))"
+            )
+        )
+
+
+class Upsert:
+    """The statement that upserts rows into one table, built once.
+
+    Long statements of about 1,000 rows: a call per row gives up the interpreter lock at each, and a writer beside
+    one parsing thread then falls to a tenth.
+    """
+
+    def __init__(self, connection: Connection, target: Target) -> None:
+        self.target = target
+        self.mysql = connection.dialect.name != "sqlite"
+        columns = target.record.columns
+        names = [quote(connection, column.target) for column in columns]
+        keys = {column.target for column in columns if column.name in target.record.key}
+        self._width = len(columns)
+        updates = [quote(connection, column.target) for column in columns if column.target not in keys]
+        updates += ["_job_id", "_synced_at"]
+        table = quote(connection, target.table)
+        # _job_id and _synced_at come first, so that on SQLite ?1 and ?2 serve every row of the statement.
+        self._head = f"INSERT INTO {table} (_job_id, _synced_at, {', '.join(names)}) VALUES "
+        if self.mysql:
+            pairs = ", ".join(f"{name} = VALUES({name})" for name in updates)
+            self._tail = f" ON DUPLICATE KEY UPDATE {pairs}"
+        else:
+            conflict = ", ".join(quote(connection, name) for name in target.key_targets)
+            pairs = ", ".join(f"{name} = excluded.{name}" for name in updates)
+            self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}"
+        self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
+        self._chunk = max(1, min(ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
+        self._full = self._statement(self._chunk)
+        # Kinds whose values `core.records` has validated to be digits and punctuation are written as they are.
+        self._bare = [column.kind in _BARE for column in columns]
+        self._clock = str(now().compile(dialect=connection.dialect))
+
+    def _statement(self, rows: int) -> str:
+        return self._head + ", ".join([self._row] * rows) + self._tail
+
+    def execute(self, connection: Connection, rows: Sequence[Row], *, job_id: str, packet_bytes: int) -> None:
+        """Upsert the rows. Raises BadData for one that is larger than the server takes in a packet (`packet_bytes`).
+
+        An oversized packet ends the connection with the same error as a lost server and would be sent for ever, so
+        sizes are checked first.
+        """
+        if self.mysql:
+            self._execute_mysql(connection, rows, job_id, packet_bytes)
+            return
+        clock = connection.exec_driver_sql(f"SELECT {self._clock}").scalar_one()
+        for start in range(0, len(rows), self._chunk):
+            part = rows[start : start + self._chunk]
+            flat: list[Any] = [job_id, clock]
+            for row in part:
+                flat.extend(row)
+            statement = self._full if len(part) == self._chunk else self._statement(len(part))
+            connection.exec_driver_sql(statement, tuple(flat))
+
+    def _execute_mysql(self, connection: Connection, rows: Sequence[Row], job_id: str, packet_bytes: int) -> None:
+        lead = f"('{escape_string(job_id)}', {self._clock}, "
+        room = packet_bytes - len(self._head) - len(self._tail) - 1024
+        bare = self._bare
+        send = connection.execution_options(no_parameters=True)
+        parts: list[str] = []
+        size = 0
+        for row in rows:
+            fields = [
+                "NULL" if value is None else (str(value) if plain else f"'{escape_string(str(value))}'")
+                for value, plain in zip(row, bare, strict=True)
+            ]
+            rendered = lead + ", ".join(fields) + ")"
+            # A character is at most four bytes; the exact length is taken only where that bound does not decide.
+            length = len(rendered) if rendered.isascii() else len(rendered.encode("utf-8"))
+            if length > room:
+                raise BadData(
+                    f"a row of `{self.target.table}` is {length:,} bytes, more than the server takes at once",
+                    help="raise max_allowed_packet on the server",
+                )
+            if size + length + 2 > room or len(parts) == ROWS_A_STATEMENT:
+                send.exec_driver_sql(self._head + ", ".join(parts) + self._tail)
+                parts, size = [], 0
+            parts.append(rendered)
+            size += length + 2
+        if parts:
+            send.exec_driver_sql(self._head + ", ".join(parts) + self._tail)
+
+
+_BARE = frozenset({ColumnKind.INTEGER, ColumnKind.BOOLEAN, ColumnKind.DECIMAL})
+
+
+def packet_bytes(connection: Connection) -> int:
+    """Return how many bytes a statement may have: max_allowed_packet on MySQL, no practical limit on SQLite."""
+    if connection.dialect.name == "sqlite":
+        return 1 << 30
+    return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
+
+
+def raise_fence(connection: Connection, job_id: str, batch_id: str, attempt: int) -> bool:
+    """Raise the fence of a batch in a destination of its own. False when a later attempt was here already.
+
+    Without it a stalled attempt could overwrite newer rows first and learn only afterwards that it was fenced.
+    """
+    binds = {"job": job_id, "batch": batch_id, "attempt": attempt}
+    raised = (
+        "ON DUPLICATE KEY UPDATE attempt = GREATEST(attempt, VALUES(attempt))"
+        if connection.dialect.name != "sqlite"
+        else "ON CONFLICT (job_id, batch_id) DO UPDATE SET attempt = MAX(attempt, excluded.attempt)"
+    )
+    connection.execute(
+        text(f"INSERT INTO {FENCE_TABLE} (job_id, batch_id, attempt) VALUES (:job, :batch, :attempt) {raised}"), binds
+    )
+    # The insert has locked the row, so what stands there now stays until the commit.
+    highest = connection.execute(
+        text(f"SELECT attempt FROM {FENCE_TABLE} WHERE job_id = :job AND batch_id = :batch"), binds
+    ).scalar_one()
+    return int(highest) == attempt

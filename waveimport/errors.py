@@ -199,15 +199,29 @@ class SourceDown(SourceError):
     code = "WI-SRC-002"
     exit_code = ExitCode.UNREACHABLE
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        where: str | None = None,
+        help: str | None = None,
+    ) -> None:
+        super().__init__(message, where=where, help=help)
+        self.retry_after_seconds = retry_after_seconds
+
 
 class RateLimited(SourceDown):
     """NetSuite refused the request because the account's concurrency limit is in use (429)."""
 
     code = "WI-SRC-003"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None, help: str | None = None) -> None:
-        super().__init__(message, help=help)
-        self.retry_after_seconds = retry_after_seconds
+
+class UntrustedServer(SourceDown):
+    """The certificate of whoever answered in NetSuite's place is not one to trust: expired, for another host, or signed
+    by an authority that this machine does not know. Nothing was sent to it."""
+
+    code = "WI-SRC-010"
 
 
 class QueryRefused(SourceError):
@@ -246,11 +260,24 @@ class BadReply(SourceError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class GarbledReply(BadReply):
+    """An answer was cut short, or is no JSON at all (a maintenance page, a proxy's page); it is asked for again."""
+
+    code = "WI-SRC-011"
+
+
 class BadData(SourceError):
     """A value of the source does not fit the type that the configuration declares; it is never rounded or cut."""
 
     code = "WI-SRC-009"
     exit_code = ExitCode.INCOMPLETE
+
+
+class Stopped(SourceError):
+    """The run was told to stop while it waited for NetSuite; nothing is wrong, the next run goes on."""
+
+    code = "WI-SRC-012"
+    exit_code = ExitCode.PAUSED
 
 
 # --- the database -----------------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""The scripted server, and a client of it that never really sleeps."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from netsuite_server import ScriptedServer
+
+from waveimport.core.settings import NetSuiteSettings
+from waveimport.netsuite.client import SuiteQLClient
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def make_client(server: ScriptedServer, slept: list[float]) -> Iterator[Callable[..., SuiteQLClient]]:
+    clients: list[SuiteQLClient] = []
+
+    def make(*, concurrency: int = 5, base_url: str | None = None, **options: object) -> SuiteQLClient:
+        settings = NetSuiteSettings(
+            account="1234567_sb1",
+            base_url=base_url or server.url,
+            consumer_key="consumer-key",
+            consumer_secret="consumer-secret-canary",
+            token_id="token-id",
+            token_secret="token-secret-canary",
+            concurrency=concurrency,
+        )
+        options = {"request_timeout_seconds": 20.0, "sleep": slept.append, "random": lambda: 0.5} | options
+        client = SuiteQLClient(settings, **options)  # type: ignore[arg-type]
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()

@@ -1,0 +1,396 @@
+"""Ask NetSuite one SuiteQL query and get one page's JSON back, or a named error.
+
+The client owns everything between a query's text and its reply's bytes: the signature of each attempt, the bound on
+requests in flight, deadlines, the limit on size, retries, and the rule about refused logins. It knows nothing of
+records or rows. It never follows a link or a redirect.
+
+Source: Oracle, "Executing SuiteQL Queries Through REST Web Services".
+"""
+
+import json
+import logging
+import random as random_module
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+import requests
+from requests.structures import CaseInsensitiveDict
+from tenacity import RetryCallState, Retrying
+from urllib3.exceptions import HTTPError, IncompleteRead
+
+from waveimport.core.settings import NetSuiteSettings
+from waveimport.errors import (
+    BadReply,
+    GarbledReply,
+    LoginRefused,
+    RateLimited,
+    ServerFault,
+    SourceDown,
+    SourceError,
+    Stopped,
+    UntrustedServer,
+)
+from waveimport.netsuite.auth import signer
+from waveimport.netsuite.faults import Policy, error_of, login_verdict
+from waveimport.netsuite.gate import Gate, Verdict
+from waveimport.netsuite.transport import Deadline, Session
+
+log = logging.getLogger(__name__)
+
+SUITEQL_PATH = "/services/rest/query/v1/suiteql"
+PAGE_ROWS_MAX = 1000
+DEFAULT_REPLY_BYTES_MAX = 64 * 1024 * 1024
+
+_CONNECT_SECONDS_MAX = 30.0
+_ERROR_BODY_BYTES_MAX = 64 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_LOGIN_ROUNDS = 3
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the source has been answering. Moments are of the client's monotonic clock, in seconds.
+
+    `requests` counts every attempt sent, `retries` those that followed a failed one, `rate_limited` the 429s.
+    `failing_since` is the moment of the first failure (transport, 429, 5xx, garbled) since the source last answered,
+    None while it answers; a refused query is an answer.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    last_success: float | None = None
+    failing_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: CaseInsensitiveDict[str]
+    body: bytes
+
+
+class _Local(threading.local):
+    session: Session | None = None
+
+
+class SuiteQLClient:
+    """Asks one account. Thread-safe: each thread has its own kept-alive connection, all share the concurrency bound.
+
+    Proxies and the CA bundle are taken from the environment (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE); certificates
+    are always verified.
+    """
+
+    def __init__(
+        self,
+        settings: NetSuiteSettings,
+        *,
+        request_timeout_seconds: float,
+        max_reply_bytes: int = DEFAULT_REPLY_BYTES_MAX,
+        attempts: int = 5,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        """Take the account and the bounds; nothing is sent yet.
+
+        `request_timeout_seconds` bounds one attempt from connecting to its last byte; `max_reply_bytes` a reply's body
+        after decompression; `attempts` the requests that one query may cost, refused logins aside. `sleep` replaces
+        the wait between attempts, which otherwise ends at once on `stop`. Raises BadSecret or BadValue for credentials
+        that cannot be used.
+        """
+        self._url = settings.base_url.rstrip("/") + SUITEQL_PATH
+        self._host = urlsplit(self._url).hostname or settings.base_url
+        self._auth = signer(settings)
+        self._headers = {
+            "Accept": "application/json",
+            # A page of 300 KB costs a millisecond to unpack: less than a network takes for it, more than loopback.
+            "Accept-Encoding": "identity" if self._host in _LOOPBACK else "gzip",
+            "Content-Type": "application/json",
+            "Prefer": "transient",
+            "User-Agent": "waveimport",
+        }
+        self._request_timeout_seconds = request_timeout_seconds
+        self._max_reply_bytes = max_reply_bytes
+        self._attempts = attempts
+        self._policy = Policy(attempts, random)
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._gate = Gate(settings.concurrency)
+        self._halted = threading.Event()
+        self._local = _Local()
+        self._sessions: WeakSet[Session] = WeakSet()
+        self._lock = threading.Lock()
+        self._health = Health()
+        self._last_date: tuple[str, float] | None = None
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight at a time."""
+        return self._gate.limit
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight now."""
+        return self._gate.in_flight
+
+    @property
+    def health(self) -> Health:
+        """How the source has been answering, at one moment."""
+        return self._health
+
+    def query(self, sql: str, *, limit: int = PAGE_ROWS_MAX, offset: int = 0) -> bytes:
+        """Return the body (JSON bytes) of one page of the query's result: `limit` rows from `offset` on.
+
+        Waits for a slot, and retries by class of fault; a slot is held only while a request is in flight. Raises
+        QueryRefused, TableRefused, LoginRefused, BadReply (asking again changes nothing), SourceDown, RateLimited,
+        ServerFault, GarbledReply (after all attempts), Stopped (after `stop`).
+        """
+        if not 1 <= limit <= PAGE_ROWS_MAX or offset < 0 or offset % limit:
+            raise ValueError(f"limit {limit}, offset {offset}: a limit is 1 to 1000, an offset a multiple of it")
+        url = f"{self._url}?limit={limit}&offset={offset}"
+        data = json.dumps({"q": sql}).encode()
+        retrying = Retrying(
+            retry=self._policy.retry,
+            stop=self._policy.stop,
+            wait=self._policy.wait,
+            sleep=self._pause,
+            before_sleep=self._note_retry,
+            reraise=True,
+        )
+        return retrying(self._ask, url, data)
+
+    def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
+        """Return by how much the local clock, which reads `now_epoch_seconds`, is ahead of the service's.
+
+        Exact to a second or so; None before the first reply. NetSuite refuses signatures more than 300 seconds off.
+        """
+        last = self._last_date
+        if last is None:
+            return None
+        date, at = last
+        try:
+            then = parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return None
+        # The header's second has been cut off; on average half of it is over.
+        return now_epoch_seconds - (then + 0.5 + self._monotonic() - at)
+
+    def stop(self) -> None:
+        """End every wait and request of every thread with Stopped, now and later."""
+        self._halted.set()
+        self._gate.stop()
+
+    def close(self) -> None:
+        """Stop, and close the connections."""
+        self.stop()
+        for session in list(self._sessions):
+            session.close()
+
+    def __enter__(self) -> "SuiteQLClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- one query ----------------------------------------------------------------------------------------------
+
+    def _ask(self, url: str, data: bytes) -> bytes:
+        refusal: LoginRefused | None = None
+        for _ in range(_LOGIN_ROUNDS):
+            refusal = None
+            admission = self._gate.enter()
+            verdict = Verdict.UNKNOWN
+            try:
+                reply = self._exchange(url, data)
+                error = None if reply.status == 200 else error_of(reply.status, reply.headers, reply.body)
+                verdict = login_verdict(reply.status)
+                if verdict is Verdict.REFUSED and isinstance(error, LoginRefused):
+                    refusal = error
+            except SourceError as fault:
+                error = fault
+            finally:
+                self._gate.leave(admission, verdict, refusal)
+            self._note(error)
+            if error is None:
+                return reply.body
+            if refusal is None:
+                raise error
+            log.warning("%s; a single request decides whether the login still holds", refusal.message)
+        assert refusal is not None
+        raise refusal
+
+    def _pause(self, seconds: float) -> None:
+        if self._sleep is None:
+            self._halted.wait(seconds)
+        elif not self._halted.is_set():
+            self._sleep(seconds)
+        if self._halted.is_set():
+            raise Stopped("stopped while waiting to ask NetSuite again")
+
+    def _note(self, error: SourceError | None) -> None:
+        now = self._monotonic()
+        with self._lock:
+            old = self._health
+            failed = isinstance(error, SourceDown | ServerFault | BadReply)
+            self._health = replace(
+                old,
+                rate_limited=old.rate_limited + isinstance(error, RateLimited),
+                last_success=now if error is None else old.last_success,
+                failing_since=(now if old.failing_since is None else old.failing_since) if failed else None,
+            )
+
+    def _note_retry(self, state: RetryCallState) -> None:
+        with self._lock:
+            self._health = replace(self._health, retries=self._health.retries + 1)
+        error = state.outcome.exception() if state.outcome else None
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        log.warning("%s; attempt %d failed, again in %.1f s", error, state.attempt_number, seconds)
+
+    # --- one request --------------------------------------------------------------------------------------------
+
+    def _exchange(self, url: str, data: bytes) -> _Reply:
+        """Send one freshly signed request and read its reply. Raises SourceDown, GarbledReply, BadReply, Stopped."""
+        session = self._session()
+        request = session.prepare_request(
+            requests.Request("POST", url, headers=self._headers, data=data, auth=self._auth)
+        )
+        environment = session.merge_environment_settings(url, {}, True, None, None)
+        session.deadline.start(self._request_timeout_seconds)
+        with self._lock:
+            self._health = replace(self._health, requests=self._health.requests + 1)
+        response: requests.Response | None = None
+        try:
+            response = session.send(
+                request,
+                timeout=(min(_CONNECT_SECONDS_MAX, self._request_timeout_seconds), self._request_timeout_seconds),
+                allow_redirects=False,
+                **environment,
+            )
+            return self._read(response)
+        except (OSError, HTTPError) as fault:  # requests' own errors are OSErrors
+            raise self._transport_error(fault, session.deadline, answered=response is not None) from fault
+        finally:
+            if response is not None:
+                response.close()
+
+    def _session(self) -> Session:
+        session = self._local.session
+        if session is None:
+            session = Session(Deadline(self._monotonic, self._halted.is_set))
+            self._local.session = session
+            self._sessions.add(session)
+        return session
+
+    def _read(self, response: requests.Response) -> _Reply:
+        headers = response.headers
+        if "Date" in headers:
+            self._last_date = (headers["Date"], self._monotonic())
+        status = response.status_code
+        if status != 200:
+            return _Reply(status, headers, self._read_error(response))
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            raise GarbledReply(
+                f"NetSuite answered with {media_type or 'no content type'} instead of JSON, as it does in maintenance",
+                help="if it stays, open base_url in a browser: a proxy or a login page may be answering",
+            )
+        body = b"".join(_unpacked(response, self._max_reply_bytes, cut=False))
+        if not body.rstrip().endswith(b"}"):
+            raise GarbledReply("NetSuite's answer was cut short: its JSON has no end")
+        return _Reply(status, headers, body)
+
+    def _read_error(self, response: requests.Response) -> bytes:
+        """Return what can be had of an error's body: the status counts, above all a 401's, whatever its body does."""
+        try:
+            return b"".join(_unpacked(response, _ERROR_BODY_BYTES_MAX, cut=True))
+        except (SourceError, OSError, HTTPError):
+            return b""
+
+    def _transport_error(self, fault: Exception, deadline: Deadline, *, answered: bool) -> SourceError:
+        """Say in our own words what broke; the libraries' texts would carry addresses, and proxies' passwords."""
+        if self._halted.is_set():
+            return Stopped("stopped while NetSuite was answering")
+        causes = list(_causes(fault))
+        certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+        if certificate is not None:
+            return UntrustedServer(
+                f"the certificate of {self._host} is not accepted: {certificate.verify_message}",
+                where="[netsuite] base_url",
+                help="check base_url; behind a proxy that inspects TLS set REQUESTS_CA_BUNDLE to its certificate",
+            )
+        if deadline.passed():
+            return SourceDown(
+                f"{self._host} did not answer completely within {self._request_timeout_seconds:g} s",
+                help="ask for less at a time, or raise request_timeout_seconds",
+            )
+        if any(isinstance(cause, IncompleteRead) for cause in causes):
+            return GarbledReply("NetSuite's answer was cut short: the connection ended before the body did")
+        happened = "broke off while answering" if answered else "could not be reached"
+        return SourceDown(
+            f"{self._host} {happened}: {_reason(causes)}",
+            help="check the network, HTTPS_PROXY, and that account and base_url are spelt right",
+        )
+
+
+def _causes(fault: BaseException) -> Iterator[BaseException]:
+    """Yield the error and all that it wraps, outermost first: requests and urllib3 nest them in arguments too."""
+    waiting: list[BaseException] = [fault]
+    seen: set[int] = set()
+    while waiting:
+        error = waiting.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
+        waiting.extend(cause for cause in inner if isinstance(cause, BaseException))
+
+
+def _reason(causes: list[BaseException]) -> str:
+    for cause in causes:
+        # Only the system's own words: they name neither address nor user.
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
+            return cause.strerror
+    return type(causes[-1]).__name__
+
+
+def _unpacked(response: requests.Response, max_bytes: int, *, cut: bool) -> Iterator[bytes]:
+    """Yield the body, decompressed, as it comes; no more than `max_bytes` are ever unpacked.
+
+    At the limit the rest is dropped if `cut`, else BadReply is raised. Raises GarbledReply when the compression is
+    broken or another than gzip.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise GarbledReply(f"NetSuite's answer is compressed by {encoding[:20]!r}, which was not asked for")
+    unpacker = zlib.decompressobj(wbits=31) if encoding != "identity" else None
+    left = max_bytes
+    length = response.headers.get("Content-Length", "")
+    # One read of the whole body where its length is known: each read is a hand-over between threads.
+    chunk_bytes = min(int(length), max_bytes) + 1 if length.isdecimal() and unpacker is None else _CHUNK_BYTES
+    while chunk := response.raw.read(chunk_bytes, decode_content=False):
+        try:
+            part = unpacker.decompress(chunk, left + 1) if unpacker else chunk
+        except zlib.error:
+            raise GarbledReply("NetSuite's answer is damaged: it cannot be decompressed") from None
+        if len(part) > left:
+            if cut:
+                yield part[:left]
+                return
+            raise BadReply(
+                f"NetSuite's answer is larger than {max_bytes} bytes",
+                help="select fewer or shorter columns, or lower page_size in [run]",
+            )
+        left -= len(part)
+        yield part
+    if unpacker is not None and not unpacker.eof and not cut:
+        raise GarbledReply("NetSuite's answer was cut short: its compression has no end")

@@ -1,0 +1,218 @@
+"""What a reply that is no page means, and what is done about it.
+
+| answer | error | asked again |
+|---|---|---|
+| no connection, reset, deadline passed, 408, 5xx but 500 | SourceDown | yes, up to `attempts` |
+| certificate not accepted | UntrustedServer | no |
+| 429 | RateLimited | yes, up to `attempts` |
+| cut short, or 200 that is no JSON (a maintenance page) | GarbledReply | yes, up to `attempts` |
+| 500 | ServerFault | twice: it may pass, or be caused by one column for ever |
+| 400 on a table or column | TableRefused | no |
+| 400 without permission, 403 | LoginRefused | no |
+| 401 | LoginRefused | by the gate alone: five failures lock the user out for 30 minutes |
+| any other 4xx | QueryRefused | no |
+| redirect, over the size limit, 407 | BadReply | no |
+
+The service's error envelope is `{"type": ..., "title": ..., "status": n, "o:errorDetails": [{"detail": ...,
+"o:errorCode": ...}]}`; status and code count, never the title. Source: Oracle, "REST Web Services Error Handling".
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+
+from tenacity import RetryCallState
+
+from waveimport.errors import (
+    BadReply,
+    GarbledReply,
+    LoginRefused,
+    QueryRefused,
+    RateLimited,
+    ServerFault,
+    SourceDown,
+    SourceError,
+    TableRefused,
+    UntrustedServer,
+)
+from waveimport.netsuite.gate import Verdict
+
+SERVER_FAULT_ATTEMPTS = 3
+RETRY_AFTER_MAX_SECONDS = 300.0
+
+# First step and ceiling of the growing delays, by class. A 429 clears as soon as some other request ends.
+_DELAYS: dict[type[SourceError], tuple[float, float]] = {
+    RateLimited: (1.0, 30.0),
+    ServerFault: (2.0, 30.0),
+    SourceDown: (1.0, 60.0),
+    GarbledReply: (2.0, 60.0),
+}
+
+_DETAIL_MAX_CHARACTERS = 500
+_NOT_SHOWN = re.compile(r"Invalid search type|Record '[^']*' was not found|Unknown identifier|Field '[^']*'", re.I)
+_NO_PERMISSION = re.compile(r"does not have permission|INSUFFICIENT_PERMISSION", re.I)
+
+
+def error_of(status: int, headers: Mapping[str, str], body: bytes) -> SourceError:
+    """Return the error that a reply with another status than 200 stands for; see the table above.
+
+    `headers` must be case-insensitive. The service's own words are in the message, at most 500 characters.
+    """
+    words = _detail(body)
+    if status in (401, 403):
+        return LoginRefused(
+            f"NetSuite refused the login ({status}): {words or _challenge(headers) or 'no reason given'}",
+            where="[netsuite]",
+            help="the reason is in NetSuite under Setup > Users/Roles > View Login Audit Trail; check account, keys, "
+            "token and the role's permission for REST Web Services and SuiteAnalytics Workbook",
+        )
+    if status == 429:
+        return RateLimited(
+            f"NetSuite's concurrency limit is in use (429): {words or 'no reason given'}",
+            retry_after_seconds=retry_after_seconds(headers),
+            help="lower `concurrency` in [netsuite], or let the account's other integrations finish",
+        )
+    if status == 500:
+        return ServerFault(
+            f"NetSuite failed inside (500): {words or 'no reason given'}",
+            help="if it stays, one of the columns may cause it: leave columns out to find which",
+        )
+    if status > 500 or status == 408:
+        return SourceDown(
+            f"NetSuite is not available ({status}){': ' + words if words else ''}",
+            retry_after_seconds=retry_after_seconds(headers),
+        )
+    if 300 <= status < 400:
+        return BadReply(
+            f"NetSuite's address answered with a redirect ({status}), and those are not followed",
+            where="[netsuite] base_url",
+            help="set base_url to the address that the account's SuiteTalk has (Setup > Company > Company URLs)",
+        )
+    if status == 407:
+        return BadReply("the proxy asks for a login (407)", help="put user and password into HTTPS_PROXY")
+    if 400 <= status < 500:
+        return _refusal(status, words)
+    return GarbledReply(f"NetSuite answered with status {status} where a page was due")
+
+
+def login_verdict(status: int) -> Verdict:
+    """Return what a reply's status says about the login: the service looks at it before it looks at the query."""
+    if status == 401:
+        return Verdict.REFUSED
+    if status in (200, 500) or (400 <= status < 500 and status not in (407, 408, 429)):
+        return Verdict.ACCEPTED
+    return Verdict.UNKNOWN
+
+
+def _refusal(status: int, words: str) -> SourceError:
+    if _NO_PERMISSION.search(words):
+        return LoginRefused(
+            f"the role may not use SuiteQL ({status}): {words}",
+            where="[netsuite]",
+            help="give the role REST Web Services, Log in using Access Tokens and SuiteAnalytics Workbook",
+        )
+    if _NOT_SHOWN.search(words):
+        return TableRefused(
+            "NetSuite does not show this table or column: it is misspelt, or hidden from the role, which the service "
+            f"answers alike ({status}): {words}",
+            help="compare the name with NetSuite's Records Catalog, and give the role View permission for the record",
+        )
+    return QueryRefused(f"NetSuite refused the query ({status}): {words or 'no reason given'}")
+
+
+def _detail(body: bytes) -> str:
+    """Return the details and codes of an error envelope as one line, or "" when `body` is no envelope."""
+    try:
+        envelope = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(envelope, dict):
+        return ""
+    details = envelope.get("o:errorDetails")
+    words = [
+        " ".join(str(part[key]) for key in ("detail", "o:errorCode") if part.get(key))
+        for part in (details if isinstance(details, list) else [])
+        if isinstance(part, dict)
+    ]
+    return _one_line("; ".join(filter(None, words)) or str(envelope.get("title") or ""))
+
+
+def _challenge(headers: Mapping[str, str]) -> str:
+    return _one_line(headers.get("WWW-Authenticate", ""))
+
+
+def _one_line(words: str) -> str:
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+    return line if len(line) <= _DETAIL_MAX_CHARACTERS else line[:_DETAIL_MAX_CHARACTERS] + "…"
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return how long the service asks to wait, 0 to 300 seconds, or None when it does not say.
+
+    A moment is counted from the reply's own Date, so that the local clock does not matter.
+    """
+    asked = headers.get("Retry-After")
+    if asked is None:
+        return None
+    if asked.strip().isdecimal():
+        return min(float(asked), RETRY_AFTER_MAX_SECONDS)
+    try:
+        seconds = (parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
+    except (ValueError, TypeError):  # TypeError: only one of the two carries a time zone
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def attempts_for(error: BaseException, attempts: int) -> int:
+    """Return how often, in all, a request that ends in `error` is sent; 1 means that asking again changes nothing."""
+    match error:
+        case UntrustedServer():
+            return 1
+        case ServerFault():
+            return min(SERVER_FAULT_ATTEMPTS, attempts)
+        case SourceDown() | GarbledReply():
+            return attempts
+        case _:
+            return 1
+
+
+def delay_seconds(error: BaseException, attempt_number: int, fraction: float) -> float:
+    """Return how long to wait after the failed attempt of that number (from 1); `fraction` is random in [0, 1).
+
+    Full jitter: anything from nothing to a ceiling that doubles. A wait that the service asked for comes first, and
+    on top of it up to one step, or all who were refused together would come back together.
+    """
+    step, ceiling = next((delay for kind, delay in _DELAYS.items() if isinstance(error, kind)), (1.0, 60.0))
+    asked = getattr(error, "retry_after_seconds", None)
+    if asked is not None:
+        return float(asked) + fraction * step
+    return fraction * min(ceiling, step * 2.0 ** (attempt_number - 1))
+
+
+class Policy:
+    """The table above as tenacity asks for it: `retry`, `stop` and `wait`. `random` gives fractions in [0, 1)."""
+
+    def __init__(self, attempts: int, random: Callable[[], float]) -> None:
+        self._attempts = attempts
+        self._random = random
+
+    def retry(self, state: RetryCallState) -> bool:
+        """Say whether the outcome is an error that asking again may cure."""
+        error = _error(state)
+        return error is not None and attempts_for(error, self._attempts) > 1
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Say whether the error has had its attempts."""
+        error = _error(state)
+        return error is None or state.attempt_number >= attempts_for(error, self._attempts)
+
+    def wait(self, state: RetryCallState) -> float:
+        """Return the seconds until the next attempt."""
+        error = _error(state)
+        assert error is not None
+        return delay_seconds(error, state.attempt_number, self._random())
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

@@ -85,7 +85,7 @@ def parse_settings(document: Mapping[str, object], locate: Locate | None = None)
     run = _run(top)
     prefix = destination.prefix if destination else ""
     records = read_records(mistakes, top.values.get("records"), prefix, _TABLE_OF_KEY)
-    profile = top.matching("profile", _PROFILE, "at most 100 characters", netsuite.account)
+    profile = top.matching("profile", _PROFILE, "at most 100 characters", "a short name", default=netsuite.account)
     mistakes.raise_any()
     return Settings(
         profile=profile, database=database, netsuite=netsuite, run=run, records=records, destination=destination
@@ -137,12 +137,11 @@ def _destination(top: TableReader, database: DatabaseSettings) -> DatabaseSettin
             if key in section:
                 section.wrong(key, "beside a `url`", "without a url the rows land in [database], with its password")
     _password(section)
-    return DatabaseSettings(
-        url=section.text("url", database.url),
-        prefix=section.matching("prefix", _PREFIX, "a-z, 0-9 and _, a letter first, at most 13 characters")
-        if section.values.get("prefix") != ""
-        else "",
-    )
+    prefix = ""
+    if section.values.get("prefix") != "":
+        expected = "a-z, 0-9 and _, a letter first, at most 13 characters"
+        prefix = section.matching("prefix", _PREFIX, expected, 'for example prefix = "ns_"')
+    return DatabaseSettings(url=section.text("url", database.url), prefix=prefix)
 
 
 def _password(section: TableReader) -> None:
@@ -158,8 +157,8 @@ def _netsuite(top: TableReader) -> NetSuiteSettings:
     if section is None:
         return NetSuiteSettings(account="", base_url="")
     account = section.matching(
-        "account", _ACCOUNT, 'an account id such as "1234567" or "1234567_SB1"',
-        required='the account id, for example account = "1234567_SB1"',
+        "account", _ACCOUNT, "an account id of letters, digits and _", 'for example account = "1234567_SB1"',
+        required=True,
     )  # fmt: skip
     auth = section.choice("auth", ("tba", "m2m"), "tba")
     algorithm = section.choice("algorithm", ALGORITHMS, "PS256")

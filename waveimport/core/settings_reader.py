@@ -121,7 +121,9 @@ class TableReader:
         self.is_table = isinstance(value, Mapping)
         self.values: Mapping[str, object] = value if isinstance(value, Mapping) else {}
         if not self.is_table:
-            mistakes.add(BadValue, path, f"`{'.'.join(path)}` must be a table, not {type_name(value)}")
+            name = ".".join(path)
+            mend = f"write [{name}] above its keys"
+            mistakes.add(BadValue, path, f"`{name}` must be a table, not {type_name(value)}", mend)
         for key in self.values:
             if key not in known:
                 mistakes.add(UnknownKey, (*path, key), f"unknown key `{key}` in {self.title}",
@@ -139,7 +141,7 @@ class TableReader:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
-    def wrong(self, key: str, expected: str, help: str | None = None) -> None:
+    def wrong(self, key: str, expected: str, help: str) -> None:
         """Keep a BadValue about `key`: it `must be <expected>`."""
         value = self.values.get(key)
         if key not in self.secret:
@@ -162,19 +164,19 @@ class TableReader:
         if not isinstance(value, str):
             self.wrong(key, "text", f"write it in quotes: {key} = \"…\"")  # fmt: skip
         elif not value.strip():
-            self.wrong(key, "text that is not empty", required)
+            self.wrong(key, "text that is not empty", required or "give it a value, or leave it out")
         elif any(ord(character) < 32 and character not in "\n\r\t" for character in value):
             self.wrong(key, "text without control characters", "type it again by hand")
         else:
             return value
         return default
 
-    def matching(self, key: str, pattern: re.Pattern[str], expected: str, default: str = "",
-                 *, required: str | None = None) -> str:  # fmt: skip
+    def matching(self, key: str, pattern: re.Pattern[str], expected: str, mend: str, *,
+                 default: str = "", required: bool = False) -> str:  # fmt: skip
         """Return a text that `pattern` matches as a whole, or that still holds a placeholder."""
-        value = self.text(key, required=required)
+        value = self.text(key, required=mend if required else None)
         if value and not has_placeholder(value) and pattern.fullmatch(value) is None:
-            self.wrong(key, expected, required)
+            self.wrong(key, expected, mend)
             return default
         return value or default
 
@@ -226,5 +228,5 @@ class TableReader:
                 self.mistakes.add(BadValue, (*self.path, key), message, "keep one of them")
             return tuple(dict.fromkeys(value))
         expected = "a name or a list of names" if or_single else "a list of names"
-        self.wrong(key, expected, f'write {key} = ["{value}"]' if isinstance(value, str) and value else None)
+        self.wrong(key, expected, f'write {key} = ["{value if isinstance(value, str) and value else "…"}"]')
         return default

@@ -36,6 +36,8 @@ _DECIMAL: Final = re.compile(r"decimal\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)")
 _KINDS: Final = ("text", "integer", "boolean", "decimal(p,s)", "float", "date", "timestamp")
 _PLAIN_KINDS: Final = frozenset(kind.value for kind in ColumnKind) - {ColumnKind.DECIMAL.value}
 _MAX_COLUMN_NAME: Final = 128
+_DEFAULT_KEY: Final = ("id",)
+_COLUMNS_EXAMPLE: Final = 'for example columns = { id = "integer", entityid = "text" }'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,13 @@ def read_records(
                      'for example [records.customer] with columns = { id = "integer" }')  # fmt: skip
         return ()
     if not isinstance(value, Mapping):
-        mistakes.add(BadValue, ("records",), f"`records` must be tables [records.<name>], not {type_name(value)}")
+        message = f"`records` must be tables, not {type_name(value)}"
+        mistakes.add(BadValue, ("records",), message, "write [records.<name>] above the keys of each record")
         return ()
     drafts = []
     for name, table in value.items():
         if _NAME.fullmatch(name) is None:
-            mistakes.add(BadValue, ("records", name), f"the record name `{name}` is not an identifier",
+            mistakes.add(BadValue, ("records", name), f"the record name `{name}` is no identifier",
                          "a letter, then letters, digits and _, at most 51 characters; the destination can be "
                          "called otherwise by `table_name`")  # fmt: skip
         drafts.append(_record(mistakes, name, table, elsewhere))
@@ -76,14 +79,14 @@ def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str
     if not reader.is_table:
         return _Draft(RecordSettings(name=name, table=name, columns=(), table_name=target_name(name)), name)
     columns = _columns(reader, (*path, "columns"))
-    key = reader.names("key", ("id",), or_single=True)
+    key = reader.names("key", _DEFAULT_KEY, or_single=True)
     if not key:
-        reader.wrong("key", "a column or a list of columns")
-        key = ("id",)
+        reader.wrong("key", "a column or a list of columns", f"leave it out for {_DEFAULT_KEY[0]}")
+        key = _DEFAULT_KEY
     wanted_table = reader.text("table_name", name)
     record = RecordSettings(
         name=name,
-        table=reader.matching("table", _TABLE, "the name of a SuiteQL table", name),
+        table=reader.matching("table", _TABLE, "the name of a SuiteQL table", "letters, digits and _ only", default=name),
         columns=columns,
         key=key,
         where=reader.text("where") or None,
@@ -103,7 +106,7 @@ def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str
 
 def _columns(reader: TableReader, path: KeyPath) -> tuple[Column, ...]:
     if "columns" not in reader:
-        reader.missing("columns", 'for example columns = { id = "integer", entityid = "text" }')
+        reader.missing("columns", _COLUMNS_EXAMPLE)
         return ()
     value = reader.values["columns"]
     types: dict[str, object] = {}
@@ -112,22 +115,23 @@ def _columns(reader: TableReader, path: KeyPath) -> tuple[Column, ...]:
     elif isinstance(value, list) and all(isinstance(name, str) for name in value):
         types = dict.fromkeys(reader.names("columns", (), or_single=False), ColumnKind.TEXT.value)
     else:
-        reader.wrong("columns", "a table of names and types, or a list of names")
+        reader.wrong("columns", "a table of names and types, or a list of names", _COLUMNS_EXAMPLE)
         return ()
     if not types:
-        reader.wrong("columns", "at least one column")
+        reader.wrong("columns", "at least one column", _COLUMNS_EXAMPLE)
     columns = [_column(reader, (*path, name), name, kind) for name, kind in types.items()]
     _check_twins(reader, path, columns)
     return tuple(columns)
 
 
 def _column(reader: TableReader, path: KeyPath, name: str, kind: object) -> Column:
-    def wrong(message: str, help: str | None = None) -> Column:
+    def wrong(message: str, help: str) -> Column:
         reader.mistakes.add(BadValue, path, message, help)
         return Column(name=name, kind=ColumnKind.TEXT, target=target_name(name))
 
     if not name.strip() or len(name) > _MAX_COLUMN_NAME or not name.isprintable():
-        return wrong(f"a column name in {reader.title} is empty, not printable or over {_MAX_COLUMN_NAME} characters")
+        message = f"a column name in {reader.title} is empty, not printable or over {_MAX_COLUMN_NAME} characters"
+        return wrong(message, "write the column's name as SuiteQL knows it")
     if not isinstance(kind, str):
         return wrong(f"the type of column `{name}` in {reader.title} must be text such as \"integer\", not "
                      f"{type_name(kind)}", f"one of: {', '.join(_KINDS)}")  # fmt: skip

@@ -91,9 +91,9 @@ def derived_batch_id(parent_batch_id: str, record: str, first_parent: int | str)
     return _fit(f"{parent_batch_id}/{record}/{first_parent}")
 
 
-def sibling_batch_id(batch_id: str) -> str:
-    """Return the id of the sibling that takes the far part of a heavy range."""
-    return _fit(batch_id + "+")
+def sibling_batch_id(batch_id: str, number: int) -> str:
+    """Return the id of the sibling that takes the far part of a heavy range at its `number`-th cut, from 1."""
+    return _fit(f"{batch_id}+{number}")
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,0 +1,358 @@
+"""The loop of a run: read, decide, apply, dispatch, wait; and what ends it.
+
+One thread coordinates. Each turn is a pass (T2), after its commit the requeue (T5) and the claims (T3) that the pass
+decided, and the hand-over of the claims to idle workers. Passes are coalesced: one serves all that happened since the
+last. Between turns the thread renews leases, so a coordinator that hangs lets its lease lapse.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from waveimport.core.backoff import after_outage, after_refusal
+from waveimport.core.settings import RunSettings
+from waveimport.core.waves import BatchStatus, Decision, JobSnapshot, JobStatus, Trigger, decide
+from waveimport.errors import Fenced, LoginRefused, WaveImportError
+from waveimport.runtime import clock
+from waveimport.runtime.fetcher import Ended, Ending, Fetcher
+from waveimport.runtime.writer import Writer
+from waveimport.store import batches, jobs, lease, waves
+from waveimport.store.batches import Claim
+from waveimport.store.lease import Lease
+
+log = logging.getLogger(__name__)
+
+PASS_EVERY_SECONDS = 5.0
+"""A pass without an event, for leases that lapsed and back-offs that ended."""
+STOP_GRACE_SECONDS = 20.0
+"""How long a run that was told to stop waits for pages in flight to land."""
+
+
+class Stop(Enum):
+    """Why a run was told to stop."""
+
+    INTERRUPTED = auto()
+    TERMINATED = auto()
+    MAX_RUNTIME = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the loop ended: the job's status if it is settled, why it was stopped, or the error that ended it."""
+
+    status: JobStatus | None = None
+    stop: Stop | None = None
+    error: WaveImportError | None = None
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch in this run's hands. Its lease is renewed while its step is inside `deadline` (monotonic)."""
+
+    claim: Claim
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """What the loop asks of the client, so that it needs no HTTP: since when everything fails (monotonic seconds,
+    None while the source answers)."""
+
+    failing_since: Callable[[], float | None]
+    halt: Callable[[], None]
+
+
+class Coordinator:
+    """Runs one job to its end under a lease. `fetch` makes the fetcher, told how to report progress of a step."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        lease: Lease,
+        settings: RunSettings,
+        slots: int,
+        trigger: Trigger,
+        source: SourceHealth,
+        fetch: Callable[[Callable[[Claim], None], threading.Event], Fetcher],
+        step_seconds: float,
+        fraction: Callable[[], float],
+        on_turn: Callable[[], None] = lambda: None,
+        decide: Callable[[JobSnapshot], Decision] = decide,
+    ) -> None:
+        self._writer = writer
+        self._lease = lease
+        self._settings = settings
+        self._slots = slots
+        self._trigger = trigger
+        self._source = source
+        self._step_seconds = step_seconds
+        self._fraction = fraction
+        self._on_turn = on_turn
+        self._decide = decide
+        self._halted = threading.Event()
+        self._fetcher = fetch(self._still_at_work, self._halted)
+        self._flights: dict[tuple[str, int], _Flight] = {}
+        self._events: queue.SimpleQueue[Ended | Stop] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._stop: Stop | None = None
+        self._error: WaveImportError | None = None
+        self._outages = 0
+        self._next_pass = 0.0
+        self._next_renewal = 0.0
+        self._lease_good_until = 0.0
+
+    def stop(self, why: Stop) -> None:
+        """Ask the loop to end: no batch is started any more, pages in flight land or are handed back. Any thread."""
+        self._halted.set()
+        self._source.halt()
+        self._events.put(why)
+
+    def run(self) -> Outcome:
+        """Coordinate until the job is settled, the run is stopped, or an error ends it.
+
+        Raises Fenced when another run took the job over, and the database's errors.
+        """
+        ttl = self._settings.lease_seconds
+        self._lease_good_until = clock.monotonic() + ttl
+        self._next_renewal = clock.monotonic() + ttl / 3
+        try:
+            if self._lease.proven:
+                self._requeue(proven_dead=True)
+            while True:
+                outcome = self._turn()
+                if outcome is not None:
+                    return outcome
+        finally:
+            self._halted.set()
+            for _ in self._threads:
+                self._work.put(None)
+
+    # --- one turn -----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> Outcome | None:
+        now = clock.monotonic()
+        if now >= self._next_renewal:
+            self._renew(now)
+        if self._stop is not None or self._error is not None:
+            return self._wind_down()
+        if now >= self._next_pass:
+            trigger, self._trigger = self._trigger, Trigger.WATCHDOG
+            status = self._pass(trigger)
+            if status in (JobStatus.COMPLETED, JobStatus.FAILED):
+                return Outcome(status=status)
+        self._on_turn()
+        self._check_outage()
+        self._wait()
+        return None
+
+    def _pass(self, trigger: Trigger) -> JobStatus | None:
+        """Advance, requeue, claim and hand out, until nothing more can be handed out. Returns the job's status."""
+        self._next_pass = clock.monotonic() + PASS_EVERY_SECONDS
+        while True:
+            free = self._slots - len(self._flights)
+            snapshot, decision = self._writer.transact(
+                lambda connection, free=free: waves.advance(  # type: ignore[misc]
+                    connection,
+                    self._lease,
+                    limit=self._slots,
+                    free_slots=free,
+                    trigger=trigger,
+                    decide=self._decide,
+                )
+            )
+            status = decision.job or snapshot.status
+            if status not in (JobStatus.PENDING, JobStatus.PROCESSING):
+                return status
+            requeued = self._requeue() if decision.requeue else 0
+            handed = 0
+            for order in decision.dispatch:
+                claims = self._writer.transact(
+                    lambda connection, order=order: batches.claim(  # type: ignore[misc]
+                        connection,
+                        self._lease,
+                        order.wave_number,
+                        order.count,
+                        plans_only=order.plans_only,
+                        lease_seconds=self._settings.lease_seconds,
+                    )
+                )
+                for claim in claims:
+                    self._hand_out(claim)
+                handed += len(claims)
+            # What was requeued, or left over by an order that found less than it asked, is looked at once more.
+            wanted = sum(order.count for order in decision.dispatch)
+            if not requeued and (handed == wanted or handed == 0):
+                return status
+
+    def _requeue(self, *, proven_dead: bool = False) -> int:
+        total = 0
+        while True:
+            count = self._writer.transact(
+                lambda connection: batches.requeue(connection, self._lease, proven_dead=proven_dead)
+            )
+            total += count
+            if count < batches.REQUEUE_AT_ONCE:
+                break
+        if total:
+            log.warning("%d batches of a lost worker were put back", total)
+        return total
+
+    def _hand_out(self, claim: Claim) -> None:
+        self._flights[claim.batch_id, claim.attempt] = _Flight(claim, clock.monotonic() + self._step_seconds)
+        if len(self._threads) < min(self._slots, len(self._flights)):
+            thread = threading.Thread(target=self._serve, name=f"fetcher-{len(self._threads) + 1}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._work.put(claim)
+
+    def _serve(self) -> None:
+        """A worker's life: one batch after the other."""
+        while (claim := self._work.get()) is not None:
+            self._events.put(self._fetcher.work(claim))
+
+    def _still_at_work(self, claim: Claim) -> None:
+        """Called by a worker at the start of each step: only a step inside its deadline keeps its lease."""
+        flight = self._flights.get((claim.batch_id, claim.attempt))
+        if flight is not None:
+            flight.deadline = clock.monotonic() + self._step_seconds
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    def _renew(self, now: float) -> None:
+        """Renew the job's lease and those of the batches whose step is inside its deadline. Raises Fenced."""
+        ttl = self._settings.lease_seconds
+        live = [flight.claim for flight in self._flights.values() if flight.deadline > now]
+        # Counted from before the request: what the database grants ends later than what we trust.
+        started = clock.monotonic()
+
+        def work(connection: object) -> bool:
+            held = lease.renew(connection, self._lease, lease_seconds=ttl)  # type: ignore[arg-type]
+            if held:
+                batches.renew(connection, live, lease_seconds=ttl)  # type: ignore[arg-type]
+            return held
+
+        if not self._writer.transact(work):
+            # Names who has it now.
+            self._writer.transact(
+                lambda connection: jobs.lock_job(connection, self._lease.job_id, self._lease.token)
+            )
+            raise Fenced(f"the job {self._lease.job_id} is no longer this run's to coordinate")
+        self._lease_good_until = started + ttl
+        self._next_renewal = started + ttl / 3
+
+    # --- waiting and ending -------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Wait for something to happen, at most until the next renewal or pass, and take in all that has."""
+        until = min(self._next_renewal, self._next_pass)
+        try:
+            self._take_in(self._events.get(timeout=min(1.0, max(0.0, until - clock.monotonic()))))
+            while True:
+                self._take_in(self._events.get_nowait())
+        except queue.Empty:
+            return
+
+    def _take_in(self, event: Ended | Stop) -> None:
+        if isinstance(event, Stop):
+            self._stop = self._stop or event
+            return
+        claim, error = event.claim, event.error
+        self._flights.pop((claim.batch_id, claim.attempt), None)
+        self._next_pass = 0.0
+        self._trigger = Trigger.WORKER
+        match event.ending:
+            case Ending.COMPLETED:
+                self._outages = 0
+            case Ending.FENCED:
+                log.info("batch %s was taken over by another worker; this one's page was not kept", claim.batch_id)
+            case Ending.STOPPED:
+                self._hand_back(claim, None, 0.0)
+            case Ending.OUTAGE:
+                delay = after_outage(self._outages, self._fraction())
+                self._outages += 1
+                self._hand_back(claim, error, delay)
+                self._next_pass = clock.monotonic() + delay
+            case Ending.LOGIN | Ending.DATABASE | Ending.FAULT:
+                self._end_with(error)
+                if event.ending is not Ending.DATABASE:
+                    self._hand_back(claim, error, 0.0)
+            case Ending.REFUSED:
+                self._refused(claim, error)
+
+    def _hand_back(self, claim: Claim, error: WaveImportError | None, delay: float) -> None:
+        text = None if error is None else f"{error.code}: {error.message}"
+        self._writer.transact(
+            lambda connection: batches.hand_back(connection, claim, error=text, delay_seconds=delay)
+        )
+
+    def _refused(self, claim: Claim, error: WaveImportError | None) -> None:
+        assert error is not None
+        delay = after_refusal(claim.tries, self._fraction())
+        went = self._writer.transact(
+            lambda connection: batches.fail_attempt(
+                connection,
+                claim,
+                error=f"{error.code}: {error.message}" + (f" ({error.where})" if error.where else ""),
+                max_tries=self._settings.max_tries,
+                delay_seconds=delay,
+            )
+        )
+        if went is BatchStatus.FAILED:
+            log.error("batch %s failed for good: %s", claim.batch_id, error.message)
+        else:
+            log.warning("batch %s was refused, try %d: %s", claim.batch_id, claim.tries + 1, error.message)
+            self._next_pass = clock.monotonic() + delay
+
+    def _end_with(self, error: WaveImportError | None) -> None:
+        """Let the first error end the run; what follows from it is not told as well."""
+        assert error is not None
+        if self._error is None:
+            self._error = error
+        self._halted.set()
+        self._source.halt()
+
+    def _check_outage(self) -> None:
+        since = self._source.failing_since()
+        if since is None:
+            return
+        seconds = clock.monotonic() - since
+        if seconds >= self._settings.give_up_after_seconds:
+            from waveimport.errors import SourceDown
+
+            self._end_with(
+                SourceDown(
+                    f"NetSuite could not be reached for {seconds:.0f} s",
+                    where=f"job {self._lease.job_id}",
+                    help="the job stays as it is; the next run goes on where this one was",
+                )
+            )
+
+    def _wind_down(self) -> Outcome:
+        """Let pages in flight land for a while, hand back what is left, and say how the run ended."""
+        until = clock.monotonic() + STOP_GRACE_SECONDS
+        broken = isinstance(self._error, WaveImportError) and not isinstance(self._error, LoginRefused)
+        while self._flights and (left := until - clock.monotonic()) > 0:
+            try:
+                event = self._events.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                if clock.monotonic() >= self._next_renewal:
+                    self._renew(clock.monotonic())
+                continue
+            try:
+                self._take_in(event)
+            except WaveImportError as error:
+                # The database that ended the run cannot take a batch back; its lease will lapse.
+                if not broken:
+                    raise
+                log.debug("not handed back: %s", error.message)
+        for flight in list(self._flights.values()):
+            try:
+                self._hand_back(flight.claim, None, 0.0)
+            except WaveImportError as error:
+                log.debug("not handed back: %s", error.message)
+        return Outcome(stop=self._stop, error=self._error)

@@ -1,0 +1,121 @@
+"""Single flight on one host: a file lock held for the life of a run.
+
+It is a hint and a proof, not the truth. The truth is the leased row of the job. The lock keeps a second cron on the
+same host from even asking, and whoever holds the very file that a lease row names knows that the holder named there
+is dead, and takes over at once instead of waiting for the lease to lapse.
+"""
+
+import hashlib
+import os
+import socket
+import uuid
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from platformdirs import user_state_path
+
+from waveimport.core.settings import Settings
+from waveimport.errors import LockUnusable
+
+SYSTEM_LOCK_DIR = Path("/var/lock/waveimport")
+WRITE_POLL_SECONDS = 0.001
+"""A writer that polls at filelock's default of 50 ms waited up to 6.7 s beside a busy run."""
+
+
+def owner_name() -> str:
+    """Return `host:pid`, as leases name their holder."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def machine_id() -> str:
+    """Return what tells this machine from others: its machine-id, else its hardware address."""
+    try:
+        return Path("/etc/machine-id").read_text(encoding="ascii").strip() or f"{uuid.getnode():x}"
+    except (OSError, UnicodeDecodeError):
+        return f"{uuid.getnode():x}"
+
+
+def lock_path(settings: Settings, database_name: str, sqlite_file: Path | None) -> Path:
+    """Return the lock file of a profile in a database, in a folder that exists (made with mode 0700 if need be).
+
+    The folder is `run.lock_dir`, else beside the SQLite file, else /var/lock/waveimport where it can be written, else
+    the user's state directory; never the temporary folder, which cleaners empty. Raises LockUnusable.
+    """
+    digest = hashlib.sha256(f"{database_name}\n{settings.profile}".encode()).hexdigest()
+    if settings.run.lock_dir is not None:
+        folders = [Path(settings.run.lock_dir)]
+    elif sqlite_file is not None:
+        folders = [sqlite_file.parent]
+    else:
+        folders = [SYSTEM_LOCK_DIR, user_state_path("waveimport")]
+    reason = ""
+    for folder in folders:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            continue
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder / f"{digest}.lock"
+        reason = "it cannot be written"
+    raise LockUnusable(
+        f"the lock directory {folders[-1]} cannot be used: {reason}",
+        where="[run] lock_dir",
+        help="name a folder on a local disk that this user may write",
+    )
+
+
+class FileGuard:
+    """The lock file of a run. The file is never deleted: a deleted lock file lets two in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path, timeout=0, mode=0o600, thread_local=False)
+        self.identity: str | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock without waiting. False when another process (or another run in this one) holds it.
+
+        Raises LockUnusable when the file cannot be opened.
+        """
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except OSError as error:
+            raise LockUnusable(
+                f"the lock file cannot be opened: {error.strerror or type(error).__name__}",
+                where=str(self.path),
+                help="mend its rights, or set [run] lock_dir",
+            ) from error
+        descriptor = self._lock._context.lock_file_fd
+        held = os.fstat(descriptor) if descriptor is not None else None
+        try:
+            now = self.path.stat()
+        except OSError:
+            now = None
+        if held is None or now is None or (held.st_dev, held.st_ino) != (now.st_dev, now.st_ino):
+            # Somebody deleted the file between our opening and our locking it: what we hold guards nothing.
+            self._lock.release()
+            return False
+        self.identity = f"{held.st_dev}:{held.st_ino}"
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; the file stays."""
+        self.identity = None
+        self._lock.release()
+
+
+def write_lock(sqlite_file: Path) -> FileLock:
+    """Return the lock that every writing process of a SQLite database takes around a transaction.
+
+    `busy_timeout` alone starves: of four equal writers two committed once while the others committed 1,000 times.
+    """
+    return FileLock(
+        sqlite_file.with_name(sqlite_file.name + ".write"),
+        timeout=600,
+        mode=0o600,
+        thread_local=False,
+        poll_interval=WRITE_POLL_SECONDS,
+    )

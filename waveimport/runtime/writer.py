@@ -1,0 +1,232 @@
+"""Who writes to the databases during a run.
+
+SQLite has one writer at a time, so one thread commits what all others hand it: several pieces of work a commit, each
+in a SAVEPOINT of its own so that a failed fence undoes only itself, and results are told after the COMMIT. On MySQL
+coordination runs in the thread that asks, and pages are landed by a few threads with a connection each.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
+
+from waveimport.errors import DatabaseDown, DiskFull, Fenced, WaveImportError
+from waveimport.runtime import clock
+from waveimport.store.landing import Load, land, land_rows_apart, landed
+from waveimport.store.transactions import Database
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Work = Callable[[Any], Any]
+
+GROUP_MOST = 32
+"""Pieces of work in one commit."""
+GROUP_ROWS = 8_000
+PAUSE_SECONDS = 0.002
+"""Between groups, so that an occasional writer of another process gets its turn."""
+MYSQL_LOADERS = 2
+"""Two connections land nearly twice what one does; more add contention and no speed."""
+
+
+class Upserter(Protocol):
+    """The statement into one destination table, see `store.destination.Upsert`."""
+
+    def execute(self, connection: Any, rows: Any, *, job_id: str, packet_bytes: int) -> None:
+        """Upsert rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows land: `apart` is the destination's own database, None when it is the coordination's; `upserts` by
+    record; `packet_bytes` bounds a statement."""
+
+    upserts: Mapping[str, Any]
+    packet_bytes: int
+    apart: Database | None = None
+
+
+@dataclass(slots=True)
+class _Job:
+    """One piece of work on its way to a commit."""
+
+    work: Work
+    prove: Work | None = None
+    load: Load | None = None
+    future: "Future[Any]" = field(default_factory=Future)
+
+    @property
+    def rows(self) -> int:
+        return len(self.load.rows) if self.load is not None else 0
+
+
+
+class Writer:
+    """Runs transactions and lands pages; see the module. `place` is set once the destination is prepared."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.place: Place | None = None
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        if database.is_sqlite:
+            self._start(self._write_groups, "writer")
+
+    def prepare(self, place: Place) -> None:
+        """Tell where rows land; pages may be handed in from now on."""
+        self.place = place
+        if not self.database.is_sqlite:
+            # A SQLite destination beside a MySQL coordination database has one writer all the same.
+            lone = place.apart is not None and place.apart.is_sqlite
+            for number in range(1 if lone else MYSQL_LOADERS):
+                self._start(self._load_one_by_one, f"loader-{number + 1}")
+
+    def _start(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def transact(self, work: Callable[[Any], T], *, prove: Callable[[Any], T | None] | None = None) -> T:
+        """Run `work` in a transaction and return its answer once that is durable. Raises what it raises."""
+        if not self.database.is_sqlite:
+            return self.database.run(work, prove=prove)
+        job = _Job(work)
+        self._queue.put(job)
+        return cast(T, job.future.result())
+
+    def load(self, load: Load) -> "Future[bool]":
+        """Hand a page in to land (T4). The answer is False when its attempt was fenced, an error where it cannot."""
+        place = self.place
+        assert place is not None, "the destination is not prepared"
+        upsert = place.upserts.get(load.claim.record)
+        own = upsert if place.apart is None else None
+        job = _Job(
+            work=lambda connection: land(connection, load, own, place.packet_bytes),
+            prove=lambda connection: landed(connection, load),
+            load=load,
+        )
+        self._queue.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Finish what was handed in and end the threads."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=60)
+
+    # --- SQLite -------------------------------------------------------------------------------------------------
+
+    def _write_groups(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            group, rows, last = [first], first.rows, False
+            while len(group) < GROUP_MOST and rows < GROUP_ROWS:
+                try:
+                    job = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    last = True
+                    break
+                group.append(job)
+                rows += job.rows
+            self._commit(group)
+            if last:
+                return
+            clock.pause(PAUSE_SECONDS)
+
+    def _commit(self, group: list[_Job]) -> None:
+        """Commit a group in one transaction; where that fails as a whole, tell everyone."""
+        answers: list[tuple[Any, BaseException | None]] = []
+
+        def work(connection: Any) -> None:
+            answers.clear()
+            for job in group:
+                answers.append(_in_savepoint(connection, job))
+
+        try:
+            self._land_apart(group)
+            self.database.run(work)
+        except BaseException as error:
+            if len(group) > 1 and not isinstance(error, DatabaseDown | DiskFull):
+                # One piece of work was refused by the database: the others must not suffer for it.
+                for job in group:
+                    self._commit([job])
+                return
+            for job in group:
+                _fail(job, error)
+            return
+        for job, (answer, refusal) in zip(group, answers, strict=True):
+            if refusal is not None:
+                _fail(job, refusal)
+            elif not job.future.done():
+                job.future.set_result(answer)
+
+    def _land_apart(self, group: list[_Job]) -> None:
+        """Land the rows of a group in the destination's own database; a fenced or refused page is answered here."""
+        place = self.place
+        if place is None or place.apart is None:
+            return
+        for job in group:
+            if job.load is not None and job.load.rows:
+                try:
+                    self._rows_apart(place, place.apart, job.load)
+                except WaveImportError as error:
+                    job.work = _raiser(error)
+
+    @staticmethod
+    def _rows_apart(place: Place, apart: Database, load: Load) -> None:
+        upsert = place.upserts[load.claim.record]
+        if not apart.run(lambda connection: land_rows_apart(connection, load, upsert, place.packet_bytes)):
+            raise Fenced(f"batch {load.claim.batch_id} was taken over")
+
+    # --- MySQL --------------------------------------------------------------------------------------------------
+
+    def _load_one_by_one(self) -> None:
+        while (job := self._queue.get()) is not None:
+            place = self.place
+            assert place is not None
+            try:
+                if place.apart is not None and job.load is not None and job.load.rows:
+                    self._rows_apart(place, place.apart, job.load)
+                job.future.set_result(self.database.run(job.work, prove=job.prove))
+            except BaseException as error:
+                _fail(job, error)
+
+
+def _in_savepoint(connection: Any, job: _Job) -> tuple[Any, BaseException | None]:
+    """Run one piece of work of a group; its own failure undoes only itself, the database's fails the group."""
+    savepoint = connection.begin_nested()
+    try:
+        answer = job.work(connection)
+    except WaveImportError as error:
+        savepoint.rollback()
+        return None, error
+    except BaseException:
+        with contextlib.suppress(Exception):
+            savepoint.rollback()
+        raise
+    savepoint.commit()
+    return answer, None
+
+
+def _raiser(error: WaveImportError) -> Work:
+    def work(connection: Any) -> Any:
+        raise error
+
+    return work
+
+
+def _fail(job: _Job, error: BaseException) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)

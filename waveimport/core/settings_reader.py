@@ -17,8 +17,6 @@ Locate = Callable[[KeyPath], str]
 
 PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
 
-_SHOWN_CHARACTERS = 60
-
 
 class Mistakes:
     """The mistakes found so far, each with its place."""
@@ -82,16 +80,20 @@ def type_name(value: object) -> str:
             return "a date or time"
 
 
+def escaped(text: str) -> str:
+    """Return a text on one line and free of control characters, as it stands between quotes in a message."""
+    return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+
+
 def shown(value: object) -> str:
-    """Return a value as TOML would write it, shortened, for an error about it."""
+    """Return a value as TOML would write it, for an error about it."""
     match value:
         case bool():
             return str(value).lower()
         case str():
-            cut = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…"
-            return '"' + cut.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+            return '"' + escaped(value) + '"'
         case int() | float():
-            return repr(value)[:_SHOWN_CHARACTERS]
+            return repr(value)
         case _:
             return type_name(value)
 

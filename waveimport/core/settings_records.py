@@ -86,7 +86,7 @@ def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str
     wanted_table = reader.text("table_name", name)
     record = RecordSettings(
         name=name,
-        table=reader.matching("table", _TABLE, "the name of a SuiteQL table", "letters, digits and _ only", default=name),
+        table=reader.matching("table", _TABLE, "a SuiteQL table", "letters, digits and _ only", default=name),
         columns=columns,
         key=key,
         where=reader.text("where") or None,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from waveimport.core.settings import CREDENTIAL_KEYS, Settings, parse_settings
-from waveimport.core.settings_reader import PLACEHOLDER, KeyPath, Mistakes, has_placeholder
+from waveimport.core.settings_reader import PLACEHOLDER, KeyPath, Mistakes, escaped, has_placeholder
 from waveimport.errors import BadSecret, BadToml, BadValue, ConfigError, ConfigErrors, ConfigMissing
 from waveimport.runtime.config_lines import key_lines
 from waveimport.runtime.database_url import finish_url, is_sqlite
@@ -26,6 +26,7 @@ DEFAULT_CONFIG: Final = "waveimport.toml"
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOML_PLACE: Final = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 _MAX_SECRET_BYTES: Final = 65536
+_SHORTEST_SECRET: Final = 4  # a shorter value is none, and would be found in innocent words
 
 Warn = Callable[[str], None]
 
@@ -53,6 +54,7 @@ def load_settings(
         resolver.mistakes.errors.append(error)
     urls = {name: resolver.database_url(name, document) for name in ("database", "destination")}
     credentials = resolver.credentials(document, secrets=secrets)
+    resolver.hide_values()
     resolver.mistakes.errors.sort(key=source.line_of)
     resolver.mistakes.raise_any()
     assert settings is not None, "parse_settings returns, or leaves a mistake"
@@ -161,6 +163,17 @@ class _Resolver:
         self.environ = environ
         self.warn = warn
         self.mistakes = Mistakes(source.place)
+        self.values: dict[str, str] = {}  # of the environment, by the placeholder they were put in for
+
+    def hide_values(self) -> None:
+        """Show placeholders instead of their values in every mistake: a secret may stand where none belongs."""
+        longest_first = sorted(self.values.items(), key=lambda item: len(item[1]), reverse=True)
+        for error in self.mistakes.errors:
+            for placeholder, value in longest_first:
+                for written in (value, escaped(value), quote(value, safe="")):
+                    error.message = error.message.replace(written, placeholder)
+                    error.help = error.help.replace(written, placeholder) if error.help else None
+            error.args = (error.message,)
 
     def resolve_texts(self, *, secrets: bool) -> dict[str, Any]:
         """Return the document with `${NAME}` replaced in every text, credentials only with `secrets`."""
@@ -191,7 +204,10 @@ class _Resolver:
             self.mistakes.add(BadSecret, path, f"the environment variable {name}, read by {key}, is empty",
                               f"export {name}=… with its value")  # fmt: skip
         else:
-            return quote(self.environ[name], safe="") if encode else self.environ[name]
+            value = self.environ[name]
+            if len(value) >= _SHORTEST_SECRET:
+                self.values[match[0]] = value
+            return quote(value, safe="") if encode else value
         return match[0]
 
     def database_url(self, name: str, document: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter, lt
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -23,9 +23,6 @@ from waveimport.core.values import NumberText, Value, column_converter, convert
 from waveimport.errors import BadData, BadReply
 
 _SHOWN_MAX_CHARACTERS = 60
-
-# Beyond 2**53 msgspec reads "9007199254740993.0" by way of a float, a unit too low; such pages are read value by value.
-_FAST_INTEGER = Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +252,10 @@ def _shown(value: object) -> str:
 
 def _decoder(record: RecordSettings, keys: tuple[str, ...]) -> "msgspec.json.Decoder[Any]":
     """Compile the columns into a msgspec decoder of whole replies; fields are positional, keys are their JSON names."""
-    typed: dict[ColumnKind, Any] = {ColumnKind.INTEGER: _FAST_INTEGER, ColumnKind.FLOAT: float}
-    # Numbers without `| None`: else the lax parser takes the text "null" for a NULL. An absent key is the default.
+    # A float without `| None`: else the lax parser takes the text "null" for a NULL. An absent key is the default.
     fields = [
-        (f"f{position}", typed.get(column.kind, str | None), None) for position, column in enumerate(record.columns)
+        (f"f{position}", float if column.kind is ColumnKind.FLOAT else str | None, None)
+        for position, column in enumerate(record.columns)
     ]
     names = {f"f{position}": key for position, key in enumerate(keys)}
     row = msgspec.defstruct("Row", [*fields, ("links", Any, None)], rename=names, forbid_unknown_fields=True, gc=False)

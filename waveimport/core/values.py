@@ -182,13 +182,15 @@ ColumnConverter: TypeAlias = Callable[[Sequence[Value]], Sequence[Value]]
 def column_converter(column: Column, *, key: bool = False) -> ColumnConverter | None:
     """Return a function over one page's values of `column`, or None where the parser's typing is all there is to do.
 
-    The values come typed by the parser: int for integer, float for float, str or None for everything else. The
-    function returns exactly what `convert` would, or raises ValueError; then the page is to be read value by value.
+    The values come as the parser typed them: float or None for float, str or None for everything else. The function
+    returns exactly what `convert` would, or raises ValueError; then the page is to be read value by value.
     """
     convert_column: ColumnConverter | None
     match column.kind:
-        case ColumnKind.TEXT | ColumnKind.INTEGER:
+        case ColumnKind.TEXT:
             convert_column = None
+        case ColumnKind.INTEGER:
+            convert_column = _integers
         case ColumnKind.BOOLEAN:
             convert_column = _booleans
         case ColumnKind.DECIMAL:
@@ -212,6 +214,22 @@ def column_converter(column: Column, *, key: bool = False) -> ColumnConverter | 
         return convert_column(values) if convert_column else values
 
     return convert_key
+
+
+# Eighteen digits always fit into 64 bits.
+_USUAL_INTEGERS = re.compile(r"(?:-?(?:0|[1-9][0-9]{0,17}),)*").fullmatch
+
+
+def _integers(values: Sequence[Value]) -> Sequence[Value]:
+    # The parser could type integers itself, but goes by way of a float when one has decimals or an exponent: then
+    # "9007199254740993.0" comes out a unit too low, and "4.99999999999999999999" as 5.
+    texts: Sequence[str] = [value for value in values if value is not None]  # type: ignore[misc]  # the rest is str
+    usual = _USUAL_INTEGERS(f"{','.join(texts)}," if texts else "")
+    typed = list(map(int if usual else _integer, texts))
+    if len(texts) == len(values):
+        return typed
+    following = iter(typed)
+    return [None if value is None else next(following) for value in values]
 
 
 def _booleans(values: Sequence[Value]) -> Sequence[Value]:

@@ -23,6 +23,7 @@ from waveimport.core.values import Value
 PARENTS_MAX = 1000
 """Members that an IN list may have."""
 
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_$#]*")
 
 
@@ -136,14 +137,16 @@ def _name(name: str) -> str:
 
 
 def _literal(column: Column, value: Value) -> str:
-    match column.kind:
-        case ColumnKind.BOOLEAN:
+    match column.kind, value:
+        case ColumnKind.BOOLEAN, 0 | 1:
             return _text("T" if value else "F")
-        case ColumnKind.DECIMAL | ColumnKind.FLOAT if value is not None:
-            return str(value)
-        case ColumnKind.INTEGER if isinstance(value, int):
-            return str(value)
-        case _ if isinstance(value, str):
+        case ColumnKind.INTEGER, int():
+            return str(int(value))
+        case ColumnKind.FLOAT, int() | float():
+            return repr(float(value))
+        case ColumnKind.DECIMAL, str() if _PLAIN_NUMBER.fullmatch(value):
+            return value
+        case ColumnKind.TEXT | ColumnKind.DATE | ColumnKind.TIMESTAMP, str():
             return _text(value)
     raise ValueError(f"{value!r} is no value of the key column {column.name}")
 

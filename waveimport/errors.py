@@ -319,6 +319,13 @@ class Fenced(WaveImportError):
     exit_code = ExitCode.OK
 
 
+class JobCancelled(Fenced):
+    """The job was cancelled while this run worked on it; what had landed stays, the rest was not fetched."""
+
+    code = "WI-RUN-004"
+    exit_code = ExitCode.INCOMPLETE
+
+
 class LockBusy(WaveImportError):
     """Another run is at work."""
 

@@ -5,17 +5,20 @@ decided, and the hand-over of the claims to idle workers. Passes are coalesced: 
 last. Between turns the thread renews leases, so a coordinator that hangs lets its lease lapse.
 """
 
+import heapq
 import logging
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
+from typing import Any
 
 from waveimport.core.backoff import after_outage, after_refusal
 from waveimport.core.settings import RunSettings
 from waveimport.core.waves import BatchStatus, Decision, JobSnapshot, JobStatus, Trigger, decide
-from waveimport.errors import Fenced, LoginRefused, WaveImportError
+from waveimport.errors import Fenced, LoginRefused, SourceDown, WaveImportError
 from waveimport.runtime import clock
 from waveimport.runtime.fetcher import Ended, Ending, Fetcher
 from waveimport.runtime.writer import Writer
@@ -104,7 +107,8 @@ class Coordinator:
         self._outages = 0
         self._next_pass = 0.0
         self._next_renewal = 0.0
-        self._lease_good_until = 0.0
+        self._back_offs: list[float] = []
+        self._last_outage: WaveImportError | None = None
 
     def stop(self, why: Stop) -> None:
         """Ask the loop to end: no batch is started any more, pages in flight land or are handed back. Any thread."""
@@ -117,9 +121,7 @@ class Coordinator:
 
         Raises Fenced when another run took the job over, and the database's errors.
         """
-        ttl = self._settings.lease_seconds
-        self._lease_good_until = clock.monotonic() + ttl
-        self._next_renewal = clock.monotonic() + ttl / 3
+        self._next_renewal = clock.monotonic() + self._settings.lease_seconds / 3
         try:
             if self._lease.proven:
                 self._requeue(proven_dead=True)
@@ -140,6 +142,9 @@ class Coordinator:
             self._renew(now)
         if self._stop is not None or self._error is not None:
             return self._wind_down()
+        while self._back_offs and self._back_offs[0] <= now:
+            heapq.heappop(self._back_offs)
+            self._next_pass = 0.0
         if now >= self._next_pass:
             trigger, self._trigger = self._trigger, Trigger.WATCHDOG
             status = self._pass(trigger)
@@ -156,9 +161,9 @@ class Coordinator:
         while True:
             free = self._slots - len(self._flights)
             snapshot, decision = self._writer.transact(
-                lambda connection, free=free: waves.advance(  # type: ignore[misc]
-                    connection,
-                    self._lease,
+                partial(
+                    waves.advance,
+                    lease=self._lease,
                     limit=self._slots,
                     free_slots=free,
                     trigger=trigger,
@@ -172,11 +177,11 @@ class Coordinator:
             handed = 0
             for order in decision.dispatch:
                 claims = self._writer.transact(
-                    lambda connection, order=order: batches.claim(  # type: ignore[misc]
-                        connection,
-                        self._lease,
-                        order.wave_number,
-                        order.count,
+                    partial(
+                        batches.claim,
+                        lease=self._lease,
+                        wave_number=order.wave_number,
+                        count=order.count,
                         plans_only=order.plans_only,
                         lease_seconds=self._settings.lease_seconds,
                     )
@@ -224,32 +229,34 @@ class Coordinator:
     # --- leases -------------------------------------------------------------------------------------------------
 
     def _renew(self, now: float) -> None:
-        """Renew the job's lease and those of the batches whose step is inside its deadline. Raises Fenced."""
+        """Renew the job's lease and those of the batches whose step is inside its deadline. Raises Fenced.
+
+        A step beyond its deadline hangs. The job's lease is then let lapse, so that another run can take over what
+        this one can no longer do.
+        """
         ttl = self._settings.lease_seconds
         live = [flight.claim for flight in self._flights.values() if flight.deadline > now]
-        # Counted from before the request: what the database grants ends later than what we trust.
-        started = clock.monotonic()
+        hung = [flight.claim.batch_id for flight in self._flights.values() if flight.deadline <= now]
+        self._next_renewal = now + ttl / 3
+        if hung:
+            log.error("batch %s hangs beyond every time limit; the lease of the job is let lapse", hung[0])
 
-        def work(connection: object) -> bool:
-            held = lease.renew(connection, self._lease, lease_seconds=ttl)  # type: ignore[arg-type]
-            if held:
-                batches.renew(connection, live, lease_seconds=ttl)  # type: ignore[arg-type]
-            return held
+        def work(connection: Any) -> bool:
+            if not hung and not lease.renew(connection, self._lease, lease_seconds=ttl):
+                # Raises with the name of who has it now.
+                jobs.lock_job(connection, self._lease.job_id, self._lease.token)
+                return False
+            batches.renew(connection, live, lease_seconds=ttl)
+            return True
 
         if not self._writer.transact(work):
-            # Names who has it now.
-            self._writer.transact(
-                lambda connection: jobs.lock_job(connection, self._lease.job_id, self._lease.token)
-            )
             raise Fenced(f"the job {self._lease.job_id} is no longer this run's to coordinate")
-        self._lease_good_until = started + ttl
-        self._next_renewal = started + ttl / 3
 
     # --- waiting and ending -------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         """Wait for something to happen, at most until the next renewal or pass, and take in all that has."""
-        until = min(self._next_renewal, self._next_pass)
+        until = min(self._next_renewal, self._next_pass, *self._back_offs[:1])
         try:
             self._take_in(self._events.get(timeout=min(1.0, max(0.0, until - clock.monotonic()))))
             while True:
@@ -275,8 +282,9 @@ class Coordinator:
             case Ending.OUTAGE:
                 delay = after_outage(self._outages, self._fraction())
                 self._outages += 1
+                self._last_outage = error
                 self._hand_back(claim, error, delay)
-                self._next_pass = clock.monotonic() + delay
+                self._look_again_in(delay)
             case Ending.LOGIN | Ending.DATABASE | Ending.FAULT:
                 self._end_with(error)
                 if event.ending is not Ending.DATABASE:
@@ -286,9 +294,7 @@ class Coordinator:
 
     def _hand_back(self, claim: Claim, error: WaveImportError | None, delay: float) -> None:
         text = None if error is None else f"{error.code}: {error.message}"
-        self._writer.transact(
-            lambda connection: batches.hand_back(connection, claim, error=text, delay_seconds=delay)
-        )
+        self._writer.transact(lambda connection: batches.hand_back(connection, claim, error=text, delay_seconds=delay))
 
     def _refused(self, claim: Claim, error: WaveImportError | None) -> None:
         assert error is not None
@@ -306,7 +312,11 @@ class Coordinator:
             log.error("batch %s failed for good: %s", claim.batch_id, error.message)
         else:
             log.warning("batch %s was refused, try %d: %s", claim.batch_id, claim.tries + 1, error.message)
-            self._next_pass = clock.monotonic() + delay
+            self._look_again_in(delay)
+
+    def _look_again_in(self, delay: float) -> None:
+        """Have a pass when a back-off ends; a little later, as that is by the database's clock."""
+        heapq.heappush(self._back_offs, clock.monotonic() + delay + 0.05)
 
     def _end_with(self, error: WaveImportError | None) -> None:
         """Let the first error end the run; what follows from it is not told as well."""
@@ -322,11 +332,10 @@ class Coordinator:
             return
         seconds = clock.monotonic() - since
         if seconds >= self._settings.give_up_after_seconds:
-            from waveimport.errors import SourceDown
-
+            last = "" if self._last_outage is None else f"; the last answer: {self._last_outage.message}"
             self._end_with(
                 SourceDown(
-                    f"NetSuite could not be reached for {seconds:.0f} s",
+                    f"NetSuite answered no request for {seconds:.0f} s{last}",
                     where=f"job {self._lease.job_id}",
                     help="the job stays as it is; the next run goes on where this one was",
                 )

@@ -39,6 +39,7 @@ from waveimport.errors import (
     WaveImportError,
 )
 from waveimport.netsuite.suiteql import bounds_query, page_query
+from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim, start, started
 from waveimport.store.landing import Load, NewBatch
@@ -102,7 +103,8 @@ def ending_of(error: BaseException, *, others_succeed: bool) -> Ending:
 
 
 class Fetcher:
-    """Works on batches; threads share one. `derived` names, by record, the derived records and their waves."""
+    """Works on batches; threads share one. `derived` names, by record, the derived records and their waves;
+    `succeeded_since` says whether the source has answered a query since a moment (monotonic)."""
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Fetcher:
         derived: Mapping[str, Sequence[tuple[str, int]]],
         settings: RunSettings,
         halted: threading.Event,
-        others_succeed: Callable[[], bool],
+        succeeded_since: Callable[[float], bool],
         still_at_work: Callable[[Claim], None],
     ) -> None:
         self._source = source
@@ -123,11 +125,12 @@ class Fetcher:
         self._derived = derived
         self._settings = settings
         self._halted = halted
-        self._others_succeed = others_succeed
+        self._succeeded_since = succeeded_since
         self._still_at_work = still_at_work
 
     def work(self, claim: Claim) -> Ended:
         """Work on a claimed batch until it is completed, fenced or at fault. Raises nothing."""
+        begun = clock.monotonic()
         try:
             if not self._writer.transact(
                 lambda connection: start(connection, claim), prove=lambda connection: started(connection, claim)
@@ -138,7 +141,7 @@ class Fetcher:
             else:
                 self._fetch(claim)
         except WaveImportError as error:
-            return Ended(claim, ending_of(error, others_succeed=self._others_succeed()), error)
+            return Ended(claim, ending_of(error, others_succeed=self._succeeded_since(begun)), error)
         except Exception as error:
             log.debug("batch %s", claim.batch_id, exc_info=True)
             fault = WaveImportError(f"a fault in the work on a batch: {type(error).__name__}", where=claim.batch_id)

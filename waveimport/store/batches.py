@@ -307,3 +307,18 @@ def failed_batches(connection: Connection, job_id: str) -> list[dict[str, object
         }
         for row in rows
     ]
+
+
+def records_with_completed(connection: Connection, job_id: str) -> set[str]:
+    """Return the records of a job of which a batch that lands rows is completed."""
+    return set(
+        connection.execute(
+            select(wave_batches.c.record)
+            .where(
+                wave_batches.c.job_id == job_id,
+                wave_batches.c.status == BatchStatus.COMPLETED.value,
+                wave_batches.c.priority > 0,
+            )
+            .distinct()
+        ).scalars()
+    )

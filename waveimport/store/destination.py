@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymysql.converters import escape_string
-from sqlalchemy import inspect, text
+from sqlalchemy import delete, insert, inspect, text
 from sqlalchemy.engine import Connection
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.errors import BadData, TableClash
 from waveimport.store.dialect import now
+from waveimport.store.tables import import_columns
 
 FENCE_TABLE = "_waveimport_fence"
 ROWS_A_STATEMENT = 1000
@@ -127,6 +128,25 @@ def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: b
                 f" batch_id {job_id.replace('64', '191')}{ascii_id} NOT NULL, attempt BIGINT NOT NULL,"
                 " PRIMARY KEY (job_id, batch_id))"
             )
+        )
+
+
+def remember_columns(connection: Connection, targets: Sequence[Target]) -> None:
+    """Keep in `import_columns` (of the coordination database) which source column each destination column is of."""
+    for target in targets:
+        connection.execute(delete(import_columns).where(import_columns.c.table_name == target.table))
+        connection.execute(
+            insert(import_columns),
+            [
+                {
+                    "table_name": target.table,
+                    "column_name": column.target,
+                    "source_name": column.name,
+                    "type": str(column.kind)
+                    + (f"({column.precision},{column.scale})" if column.kind is ColumnKind.DECIMAL else ""),
+                }
+                for column in target.record.columns
+            ],
         )
 
 

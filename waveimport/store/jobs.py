@@ -23,7 +23,7 @@ from waveimport.core.waves import (
     WaveKind,
     WaveStatus,
 )
-from waveimport.errors import Fenced, UnknownJob
+from waveimport.errors import Fenced, JobCancelled, UnknownJob
 from waveimport.store import journal
 from waveimport.store.dialect import now
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
@@ -201,7 +201,7 @@ def lock_job(connection: Connection, job_id: str, token: int | None) -> tuple[Jo
         raise UnknownJob(f"no job `{job_id}` is in the database", help="`waveimport jobs` lists them")
     if token is not None and row.lease_token != token:
         if row.status == JobStatus.CANCELLED:
-            raise Fenced(f"the job {job_id} was cancelled meanwhile")
+            raise JobCancelled(f"the job {job_id} was cancelled meanwhile")
         raise Fenced(f"the job {job_id} was taken over by {row.lease_owner or 'another run'}")
     return JobStatus(row.status), CoordinationStatus(row.coordination_status)
 
@@ -289,3 +289,38 @@ def cancel_job(connection: Connection, job_id: str, *, trigger: Trigger) -> tupl
     )
     journal.append(connection, job_id, source=trigger, token=before.lease_token + 1, event="cancel")
     return before, [(row.batch_id, row.attempt) for row in live]
+
+
+def planned_waves(connection: Connection, job_id: str) -> tuple[PlannedWave, ...]:
+    """Return the waves of a job as they were planned."""
+    rows = connection.execute(
+        select(wave_coordination).where(wave_coordination.c.job_id == job_id).order_by(wave_coordination.c.wave_number)
+    )
+    return tuple(
+        PlannedWave(
+            wave_number=row.wave_number,
+            kind=WaveKind(row.kind),
+            records=tuple(msgspec.json.decode(row.records)),
+            parent_wave=row.parent_wave,
+            depth=row.depth,
+        )
+        for row in rows
+    )
+
+
+def adopt_config(connection: Connection, job_id: str, config_hash: str, config_text: str) -> None:
+    """Bind an unfinished job to another configuration; whether that is safe is the caller's to know."""
+    connection.execute(
+        update(import_jobs)
+        .where(import_jobs.c.job_id == job_id)
+        .values(config_hash=config_hash, config_text=config_text, updated_at=now())
+    )
+
+
+def lease_lapsed(connection: Connection, job_id: str) -> bool:
+    """Whether the lease of a job has lapsed, by the database's clock."""
+    return bool(
+        connection.execute(
+            select(import_jobs.c.lease_expires_at < now()).where(import_jobs.c.job_id == job_id)
+        ).scalar()
+    )

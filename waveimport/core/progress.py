@@ -1,0 +1,155 @@
+"""A job in the numbers that people and programs watch: the object of `status --json`, and what derives from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
+
+
+@dataclass(frozen=True, slots=True)
+class WaveProgress:
+    """One wave. `batches` counts by status; `rows` are landed rows by record, in the order of the wave's records;
+    `expected` are the rows counted at the source when the record was planned (only main records that were)."""
+
+    wave_number: int
+    kind: WaveKind
+    status: WaveStatus
+    sealed: bool
+    parent_wave: int | None
+    rows: Mapping[str, int]
+    batches: Mapping[BatchStatus, int]
+    tries: int
+    expected: Mapping[str, int]
+    last_commit: datetime | None
+
+    @property
+    def total(self) -> int:
+        """All batches of the wave so far."""
+        return sum(self.batches.values())
+
+    @property
+    def open_batches(self) -> int:
+        """Batches that are not completed."""
+        return self.total - self.batches.get(BatchStatus.COMPLETED, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A standing fault: a stable code, the wave it is about (None for the job), one sentence, the command to type."""
+
+    code: str
+    wave_number: int | None
+    message: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """A job at the moment `now` (of the database's clock). Moments are UTC, without zone, as the database has them."""
+
+    job_id: str
+    profile: str
+    mode: str
+    status: JobStatus
+    created_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    lease_owner: str | None
+    lease_token: int
+    lease_expires_at: datetime | None
+    idle_passes: int
+    waves: tuple[WaveProgress, ...]
+    now: datetime
+
+    @property
+    def rows(self) -> int:
+        """Rows landed so far."""
+        return sum(sum(wave.rows.values()) for wave in self.waves)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds from the creation of the job to its end, or to now."""
+        return max(0.0, ((self.finished_at or self.now) - self.created_at).total_seconds())
+
+
+def alerts_of(job: JobProgress, *, stuck_after_seconds: float, passes_without_effect: int) -> tuple[Alert, ...]:
+    """Return what stands wrong with an unfinished job, judged by committed progress and never by heartbeats."""
+    if job.status not in (JobStatus.PENDING, JobStatus.PROCESSING):
+        return ()
+    alerts: list[Alert] = []
+    resume = f"waveimport replay {job.job_id}"
+    if job.lease_owner is not None and job.lease_expires_at is not None and job.lease_expires_at < job.now:
+        lapsed = (job.now - job.lease_expires_at).total_seconds()
+        alerts.append(
+            Alert("dead_holder", None, f"{job.lease_owner} let its lease lapse {_span(lapsed)} ago", "waveimport run")
+        )
+    for wave in job.waves:
+        waiting = wave.batches.get(BatchStatus.PENDING, 0)
+        if wave.status is not WaveStatus.PROCESSING or not wave.open_batches:
+            continue
+        since = (job.now - (wave.last_commit or job.created_at)).total_seconds()
+        if since >= stuck_after_seconds:
+            message = (
+                f"wave {wave.wave_number} ({', '.join(wave.rows)}) has {wave.open_batches} open batches,"
+                f" {waiting} of them pending, and committed nothing for {_span(since)}"
+            )
+            alerts.append(Alert("wave_stuck", wave.wave_number, message, resume))
+    claimable = any(
+        wave.status is WaveStatus.PROCESSING and wave.batches.get(BatchStatus.PENDING, 0) for wave in job.waves
+    )
+    if claimable and job.idle_passes >= passes_without_effect:
+        message = f"{job.idle_passes} coordination passes in a row changed nothing, while batches are pending"
+        alerts.append(Alert("passes_without_effect", None, message, resume))
+    return tuple(alerts)
+
+
+def job_object(job: JobProgress, alerts: tuple[Alert, ...]) -> dict[str, Any]:
+    """Return the job object of `status --json` and `run --json`; keys are added to it, never renamed or removed."""
+    lease = None
+    if job.lease_owner is not None:
+        lease = {"owner": job.lease_owner, "token": job.lease_token, "expires_at": moment(job.lease_expires_at)}
+    return {
+        "profile": job.profile,
+        "mode": job.mode,
+        "job_id": job.job_id,
+        "status": job.status.value,
+        "created_at": moment(job.created_at),
+        "finished_at": moment(job.finished_at),
+        "error": job.error,
+        "lease": lease,
+        "rows": job.rows,
+        "waves": [
+            {
+                "wave_number": wave.wave_number,
+                "kind": wave.kind.value,
+                "records": [{"record": name, "rows": rows} for name, rows in wave.rows.items()],
+                "status": wave.status.value,
+                "sealed": wave.sealed,
+                "batches": {
+                    **{status.value: wave.batches.get(status, 0) for status in BatchStatus},
+                    "total": wave.total,
+                },
+                "rows": sum(wave.rows.values()),
+                "tries": wave.tries,
+                "last_commit": moment(wave.last_commit),
+            }
+            for wave in job.waves
+        ],
+        "alerts": [
+            {"code": alert.code, "wave_number": alert.wave_number, "message": alert.message, "next": alert.next}
+            for alert in alerts
+        ],
+    }
+
+
+def moment(value: datetime | None) -> str | None:
+    """Return a moment of the database as ISO-8601 UTC, None for none."""
+    return None if value is None else value.isoformat(timespec="microseconds") + "Z"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

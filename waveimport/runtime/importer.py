@@ -1,0 +1,461 @@
+"""A run from its start to its exit code: single flight, schema, which job, lease, loop, ending.
+
+`run_import` is what `waveimport run` does; everything it can end in is a `RunResult`, or an error that says why
+nothing was begun.
+"""
+
+import hashlib
+import logging
+import random
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from waveimport.core.fingerprint import config_difference, config_hash, redacted_text
+from waveimport.core.graph import PlannedWave, plan_waves, select
+from waveimport.core.settings import RecordSettings, Settings
+from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
+from waveimport.errors import (
+    ConfigChanged,
+    ExitCode,
+    Fenced,
+    JobCancelled,
+    LoginRefused,
+    ModeConflict,
+    WaveImportError,
+)
+from waveimport.netsuite.client import SuiteQLClient
+from waveimport.runtime import clock
+from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
+from waveimport.runtime.fetcher import Fetcher
+from waveimport.runtime.single_flight import FileGuard, lock_path, machine_id, owner_name, write_lock
+from waveimport.runtime.writer import Place, Writer
+from waveimport.store import accounts, batches, jobs, lease, schema
+from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes, remember_columns
+from waveimport.store.engine import sqlite_path
+from waveimport.store.jobs import Job, NewJob
+from waveimport.store.lease import Held, Holder, Lease
+from waveimport.store.transactions import Database
+
+log = logging.getLogger(__name__)
+
+CLIENT_ATTEMPTS = 5
+STEP_MARGIN_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the person or the cron line asked for, see `waveimport run --help`."""
+
+    trigger: Trigger = Trigger.MANUAL
+    full: bool = False
+    records: tuple[str, ...] | None = None
+    retry_failed: bool = False
+    adopt_config: bool = False
+    max_runtime_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: the exit code, the job it worked on (None for none), one line for stderr, the error if any."""
+
+    exit_code: ExitCode
+    job_id: str | None = None
+    message: str | None = None
+    error: WaveImportError | None = None
+    stepped_aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What this configuration and these options would make of a job."""
+
+    records: tuple[RecordSettings, ...]
+    waves: tuple[PlannedWave, ...]
+    text: str
+    hash: str
+
+
+class StopSwitch:
+    """Lets a signal handler or a timer end a run that may not have begun yet. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._why: Stop | None = None
+        self._coordinator: Coordinator | None = None
+        self._event = threading.Event()
+
+    def __call__(self, why: Stop) -> None:
+        """Stop the run."""
+        with self._lock:
+            self._why = self._why or why
+            self._event.set()
+            if self._coordinator is not None:
+                self._coordinator.stop(why)
+
+    def attach(self, coordinator: Coordinator) -> None:
+        """Have `coordinator` stopped when the switch is thrown, at once if it was."""
+        with self._lock:
+            self._coordinator = coordinator
+            if self._why is not None:
+                coordinator.stop(self._why)
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait; False when the switch was thrown."""
+        return not self._event.wait(seconds)
+
+
+def credential_fingerprint(settings: Settings) -> str:
+    """Return what tells one set of credentials from another and reveals none of them."""
+    netsuite = settings.netsuite
+    parts = (
+        netsuite.consumer_key,
+        netsuite.consumer_secret,
+        netsuite.token_id,
+        netsuite.token_secret,
+        netsuite.client_id,
+        netsuite.certificate_id,
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def open_database(settings: Settings, *, switch: StopSwitch | None = None) -> Database:
+    """Open the coordination database for writing, with the lock and the patience that this process has for it."""
+    return _open(settings.database.url, settings, switch)
+
+
+def _open(url: str, settings: Settings, switch: StopSwitch | None) -> Database:
+    file = sqlite_path(url)
+    how: dict[str, Any] = {"jitter": random.random}
+    if file is not None:
+        how["write_lock"] = write_lock(file)
+    if switch is not None:
+        how["sleep"] = switch.sleep
+    return Database.open(url, **how)
+
+
+def run_import(
+    settings: Settings,
+    options: RunOptions,
+    *,
+    switch: StopSwitch | None = None,
+    on_turn: Callable[[str], None] = lambda job_id: None,
+) -> RunResult:
+    """Resume the unfinished job of the profile or create one, and work until it is done.
+
+    Raises a WaveImportError, nothing having been written, for mistakes that end the run before it begins, and the
+    database's errors. `on_turn` is told the job about once a second.
+    """
+    switch = switch or StopSwitch()
+    chosen = select(settings.records, options.records)
+    plan = _plan(settings, chosen)
+    with ExitStack() as stack:
+        database = open_database(settings, switch=switch)
+        stack.callback(database.close)
+        guard = FileGuard(lock_path(settings, database.name, sqlite_path(settings.database.url)))
+        locked = guard.acquire()
+        stack.callback(guard.release)
+        if not locked:
+            aside = _step_aside(database, settings, guard)
+            if aside is not None:
+                return aside
+        if not schema.require_current(database):
+            schema.upgrade(database)
+        writer = Writer(database)
+        stack.callback(writer.close)
+        return _Run(settings, options, plan, writer, guard, switch, on_turn, stack).go()
+
+
+def _plan(settings: Settings, records: Sequence[RecordSettings]) -> _Plan:
+    text = redacted_text(settings)
+    return _Plan(tuple(records), plan_waves(records), text, config_hash(text))
+
+
+def _step_aside(database: Database, settings: Settings, guard: FileGuard) -> RunResult | None:
+    """The lock file is busy: leave, unless the lease has lapsed, which proves that its holder no longer works."""
+    if not database.run(lambda connection: schema.current_version(connection) is not None):
+        return RunResult(ExitCode.OK, message="another run is just starting", stepped_aside=True)
+    job = database.run(lambda connection: jobs.newest_job(connection, settings.profile))
+    if job is None or job.status not in UNFINISHED_JOB or job.lease_owner is None:
+        job_id = None if job is None else job.job_id
+        return RunResult(ExitCode.OK, job_id, "another run is just starting or ending", stepped_aside=True)
+    if database.run(lambda connection: jobs.lease_lapsed(connection, job.job_id)):
+        log.warning("%s holds the lock file %s but let its lease lapse; taking over", job.lease_owner, guard.path)
+        return None
+    return RunResult(
+        ExitCode.OK,
+        job.job_id,
+        f"another run is at work: {job.lease_owner} holds {job.job_id} until {job.lease_expires_at:%H:%M:%S} UTC",
+        stepped_aside=True,
+    )
+
+
+class _Run:
+    """The steps of one run that share its means."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: RunOptions,
+        plan: _Plan,
+        writer: Writer,
+        guard: FileGuard,
+        switch: StopSwitch,
+        on_turn: Callable[[str], None],
+        stack: ExitStack,
+    ) -> None:
+        self.settings = settings
+        self.options = options
+        self.plan = plan
+        self.writer = writer
+        self.holder = Holder(owner_name(), machine_id(), guard.identity)
+        self.switch = switch
+        self.on_turn = on_turn
+        self.stack = stack
+
+    def go(self) -> RunResult:
+        """Choose the job, take its lease, work."""
+        refused = self.writer.transact(
+            lambda connection: accounts.recent_refusal(
+                connection, self.settings.netsuite.account, credential_fingerprint(self.settings)
+            )
+        )
+        if refused is not None:
+            raise LoginRefused(
+                f"NetSuite refused these credentials less than 30 minutes ago ({refused}), and five refusals lock the"
+                " user",
+                where="[netsuite]",
+                help="mend them, then `waveimport check` asks once and lets runs go on",
+            )
+        newest = self.writer.transact(lambda connection: jobs.newest_job(connection, self.settings.profile))
+        create = self._must_create(newest)
+        if create is None:
+            return RunResult(ExitCode.OK, None if newest is None else newest.job_id, "no failed batches")
+        self._prepare_destination()
+        job = self._create() if create or newest is None else newest
+        if job.status not in UNFINISHED_JOB and job.status is not JobStatus.FAILED:
+            return RunResult(ExitCode.OK, job.job_id, "another run completed the job meanwhile")
+        taken = self.writer.transact(
+            lambda connection: lease.acquire(
+                connection,
+                job.job_id,
+                self.holder,
+                lease_seconds=self.settings.run.lease_seconds,
+                trigger=self.options.trigger,
+                failed_too=True,
+            )
+        )
+        if isinstance(taken, Held):
+            if taken.finished:
+                return RunResult(ExitCode.OK, job.job_id, "another run completed the job meanwhile")
+            until = "" if taken.expires_at is None else f" until {taken.expires_at:%H:%M:%S} UTC"
+            message = f"another run is at work: {taken.owner} holds {job.job_id}{until}"
+            return RunResult(ExitCode.OK, job.job_id, message, stepped_aside=True)
+        return self._under_lease(job, taken)
+
+    # --- which job ----------------------------------------------------------------------------------------------
+
+    def _must_create(self, newest: Job | None) -> bool | None:
+        """Return whether to create a job (True) or go on with the newest (False); None when nothing is to be done.
+
+        Raises ModeConflict or ConfigChanged.
+        """
+        options = self.options
+        if newest is None or newest.status in (JobStatus.COMPLETED, JobStatus.CANCELLED):
+            return None if options.retry_failed else True
+        if newest.status is JobStatus.FAILED and options.full:
+            return True
+        if options.records is not None and options.records != newest.selection:
+            was = "all records" if newest.selection is None else ", ".join(newest.selection)
+            raise ModeConflict(
+                f"the unfinished job {newest.job_id} imports {was}",
+                help=f"finish it with `waveimport run`, or end it with `waveimport cancel {newest.job_id}`",
+            )
+        if newest.selection is not None:
+            self.plan = _plan(self.settings, select(self.settings.records, newest.selection))
+        if newest.config_hash != self.plan.hash:
+            self._adopt(newest)
+        return False
+
+    def _adopt(self, job: Job) -> None:
+        """Bind an unfinished job to the configuration of today, where that is safe and asked for.
+
+        Raises ConfigChanged with the difference and the two ways on.
+        """
+        difference = config_difference(job.config_text, self.plan.text)
+        listed = "; ".join(difference[:8]) + ("; …" if len(difference) > 8 else "")
+        done = self.writer.transact(lambda connection: batches.records_with_completed(connection, job.job_id))
+        waves = self.writer.transact(lambda connection: jobs.planned_waves(connection, job.job_id))
+        unsafe = [line for line in difference if not _adoptable(line, done)]
+        same_waves = waves == self.plan.waves
+        if not self.options.adopt_config or unsafe or not same_waves:
+            reason = ""
+            if self.options.adopt_config:
+                reason = f" and cannot adopt this: {unsafe[0] if unsafe else 'the records make other waves'}"
+            raise ConfigChanged(
+                f"the unfinished job {job.job_id} was created under another configuration{reason} ({listed})",
+                where=self.settings.path or None,
+                help=f"end it with `waveimport cancel {job.job_id}`, or go on with `waveimport run --adopt-config`"
+                " (only where columns go, or records change that have no completed batch)",
+            )
+        self.writer.transact(
+            lambda connection: jobs.adopt_config(connection, job.job_id, self.plan.hash, self.plan.text)
+        )
+        log.warning("job %s goes on under the configuration of today: %s", job.job_id, listed)
+
+    def _create(self) -> Job:
+        # Time-ordered, and readable by the person who has to type it.
+        job_id = f"import_{clock.utc_now():%Y%m%d%H%M%S%f}_{secrets.token_hex(4)}"
+        new = NewJob(
+            job_id=job_id,
+            profile=self.settings.profile,
+            mode="full",
+            config_hash=self.plan.hash,
+            config_text=self.plan.text,
+            selection=self.options.records,
+            waves=self.plan.waves,
+        )
+        return self.writer.transact(lambda connection: jobs.create_job(connection, new))
+
+    # --- the destination ----------------------------------------------------------------------------------------
+
+    def _prepare_destination(self) -> None:
+        """Create or check the destination tables, before a job is created: a clash leaves nothing behind."""
+        settings = self.settings
+        targets = [Target(settings.prefix + record.table_name, record) for record in self.plan.records]
+        apart = None
+        if settings.destination is not None and settings.destination.url != settings.database.url:
+            apart = _open(settings.destination.url, settings, self.switch)
+            self.stack.callback(apart.close)
+
+        def prepare(connection: Any) -> tuple[dict[str, Upsert], int]:
+            ensure_tables(connection, targets, fence=apart is not None)
+            upserts = {target.record.name: Upsert(connection, target) for target in targets}
+            return upserts, packet_bytes(connection)
+
+        upserts, size = self.writer.transact(prepare) if apart is None else apart.run(prepare)
+        self.writer.transact(lambda connection: remember_columns(connection, targets))
+        self.writer.prepare(Place(upserts, size, apart))
+
+    # --- under the lease ----------------------------------------------------------------------------------------
+
+    def _under_lease(self, job: Job, held: Lease) -> RunResult:
+        if held.took_over is not None:
+            log.info("took over from %s", held.took_over)
+        try:
+            if job.status is JobStatus.FAILED or self.options.retry_failed:
+                count = self.writer.transact(
+                    lambda connection: jobs.retry_failed(
+                        connection, job.job_id, token=held.token, trigger=self.options.trigger
+                    )
+                )
+                log.info("%d failed batches are tried again", count)
+            # From here on a database that goes away is waited for: the job is under way.
+            self.writer.database.patience_seconds = self.settings.run.give_up_after_seconds
+            outcome = self._coordinate(job, held)
+        except JobCancelled as error:
+            return RunResult(ExitCode.INCOMPLETE, job.job_id, error=error)
+        except Fenced as error:
+            return RunResult(ExitCode.OK, job.job_id, f"taken over: {error.message}", stepped_aside=True)
+        finally:
+            self._release(held)
+        return self._result(job, outcome)
+
+    def _release(self, held: Lease) -> None:
+        self.writer.database.patience_seconds = 0.0
+        try:
+            self.writer.transact(lambda connection: lease.release(connection, held))
+        except WaveImportError as error:
+            log.debug("the lease was not released and will lapse: %s", error.message)
+
+    def _coordinate(self, job: Job, held: Lease) -> Outcome:
+        settings = self.settings
+        timeout = settings.run.request_timeout_seconds
+        client = SuiteQLClient(settings.netsuite, request_timeout_seconds=timeout, attempts=CLIENT_ATTEMPTS)
+        self.stack.callback(client.close)
+        derived: dict[str, list[tuple[str, int]]] = {}
+        records = {record.name: record for record in self.plan.records}
+        for wave in self.plan.waves:
+            for name in wave.records:
+                parent = records[name].derived_from
+                if parent is not None:
+                    derived.setdefault(parent, []).append((name, wave.wave_number))
+
+        def succeeded_since(moment: float) -> bool:
+            last = client.health.last_success
+            return last is not None and last > moment
+
+        coordinator = Coordinator(
+            writer=self.writer,
+            lease=held,
+            settings=settings.run,
+            slots=min(settings.run.workers, client.limit),
+            trigger=self.options.trigger,
+            source=SourceHealth(failing_since=lambda: client.health.failing_since, halt=client.stop),
+            fetch=lambda still_at_work, halted: Fetcher(
+                source=client,
+                writer=self.writer,
+                records=records,
+                derived=derived,
+                settings=settings.run,
+                halted=halted,
+                succeeded_since=succeeded_since,
+                still_at_work=still_at_work,
+            ),
+            step_seconds=CLIENT_ATTEMPTS * timeout + STEP_MARGIN_SECONDS,
+            fraction=random.random,
+            on_turn=lambda: self.on_turn(job.job_id),
+        )
+        self.switch.attach(coordinator)
+        timer: threading.Timer | None = None
+        if self.options.max_runtime_seconds is not None:
+            timer = threading.Timer(self.options.max_runtime_seconds, self.switch, (Stop.MAX_RUNTIME,))
+            timer.daemon = True
+            timer.start()
+        try:
+            return coordinator.run()
+        finally:
+            client.stop()
+            if timer is not None:
+                timer.cancel()
+
+    def _result(self, job: Job, outcome: Outcome) -> RunResult:
+        if outcome.status is JobStatus.COMPLETED:
+            return RunResult(ExitCode.OK, job.job_id)
+        if outcome.status is JobStatus.FAILED:
+            failed = self.writer.transact(lambda connection: len(batches.failed_batches(connection, job.job_id)))
+            return RunResult(
+                ExitCode.INCOMPLETE,
+                job.job_id,
+                f"{failed} batches failed for good, the rest is in: `waveimport status --failed` names them, the next"
+                " `waveimport run` tries them again",
+            )
+        if outcome.error is not None:
+            if isinstance(outcome.error, LoginRefused):
+                reason = outcome.error.message
+                self.writer.transact(
+                    lambda connection: accounts.remember_refusal(
+                        connection, self.settings.netsuite.account, credential_fingerprint(self.settings), reason
+                    )
+                )
+            return RunResult(outcome.error.exit_code, job.job_id, error=outcome.error)
+        match outcome.stop:
+            case Stop.INTERRUPTED:
+                return RunResult(ExitCode.INTERRUPTED, job.job_id, "interrupted; the next run goes on")
+            case Stop.TERMINATED:
+                return RunResult(ExitCode.TERMINATED, job.job_id, "terminated; the next run goes on")
+            case _:
+                return RunResult(ExitCode.PAUSED, job.job_id, "paused by --max-runtime; the next run goes on")
+
+
+def _adoptable(line: str, completed: set[str]) -> bool:
+    """Whether one line of a configuration's difference changes nothing that has landed."""
+    parts = line.split(":", 1)[0].split(".")
+    if parts[0] != "records" or len(parts) < 2:
+        return False
+    if parts[1] not in completed:
+        return True
+    return len(parts) == 4 and parts[2] == "columns" and ": removed" in line

@@ -1,0 +1,84 @@
+"""Reads a job for people: the only queries that count batches. Read-only; a run is not disturbed by them."""
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
+
+from waveimport.core.progress import JobProgress, WaveProgress
+from waveimport.core.waves import BatchKind, BatchStatus, WaveKind, WaveStatus
+from waveimport.store.dialect import now
+from waveimport.store.jobs import get_job
+from waveimport.store.tables import wave_batches, wave_coordination
+
+_COUNTS = select(
+    wave_batches.c.wave_number,
+    wave_batches.c.record,
+    wave_batches.c.status,
+    func.count().label("batches"),
+    func.sum(wave_batches.c.row_count).label("rows"),
+    func.sum(wave_batches.c.tries).label("tries"),
+    func.max(wave_batches.c.updated_at).label("last"),
+).group_by(wave_batches.c.wave_number, wave_batches.c.record, wave_batches.c.status)
+
+
+def read_progress(connection: Connection, job_id: str) -> JobProgress:
+    """Return a job in numbers. Raises UnknownJob."""
+    job = get_job(connection, job_id)
+    waves = connection.execute(
+        select(wave_coordination).where(wave_coordination.c.job_id == job_id).order_by(wave_coordination.c.wave_number)
+    ).all()
+    rows: dict[int, dict[str, int]] = {
+        row.wave_number: dict.fromkeys(msgspec.json.decode(row.records), 0) for row in waves
+    }
+    batches: dict[int, dict[BatchStatus, int]] = {row.wave_number: {} for row in waves}
+    tries: dict[int, int] = {}
+    last: dict[int, datetime] = {}
+    for row in connection.execute(_COUNTS.where(wave_batches.c.job_id == job_id)):
+        wave = row.wave_number
+        counted = batches[wave]
+        status = BatchStatus(row.status)
+        counted[status] = counted.get(status, 0) + row.batches
+        rows[wave][row.record] = rows[wave].get(row.record, 0) + int(row.rows)
+        tries[wave] = tries.get(wave, 0) + int(row.tries)
+        # A pending batch is touched by handing it back; only a landing or a claim shows that a wave moves.
+        if status is not BatchStatus.PENDING and (wave not in last or row.last > last[wave]):
+            last[wave] = row.last
+    expected: dict[int, dict[str, int]] = {row.wave_number: {} for row in waves}
+    plans = select(wave_batches.c.wave_number, wave_batches.c.record, wave_batches.c.spec).where(
+        wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value, wave_batches.c.priority == 0
+    )
+    for row in connection.execute(plans):
+        count = msgspec.json.decode(row.spec).get("count")
+        if isinstance(count, int):
+            expected[row.wave_number][row.record] = count
+    return JobProgress(
+        job_id=job.job_id,
+        profile=job.profile,
+        mode=job.mode,
+        status=job.status,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        error=job.error,
+        lease_owner=job.lease_owner,
+        lease_token=job.lease_token,
+        lease_expires_at=job.lease_expires_at,
+        idle_passes=job.idle_passes,
+        waves=tuple(
+            WaveProgress(
+                wave_number=row.wave_number,
+                kind=WaveKind(row.kind),
+                status=WaveStatus(row.status),
+                sealed=bool(row.sealed),
+                parent_wave=row.parent_wave,
+                rows=rows[row.wave_number],
+                batches=batches[row.wave_number],
+                tries=tries.get(row.wave_number, 0),
+                expected=expected[row.wave_number],
+                last_commit=last.get(row.wave_number),
+            )
+            for row in waves
+        ),
+        now=connection.execute(select(now())).scalar_one(),
+    )

@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -35,13 +36,25 @@ class _ReaderGone(Exception):
     """Whoever read our standard output has closed it, as `head` does."""
 
 
+@contextmanager
+def _noticing_the_reader() -> Iterator[None]:
+    """Turn a closed standard output into _ReaderGone: click would leave with 1, which says a fault of ours."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
 class _Top(LazyGroup):
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _noticing_the_reader():  # `--help` prints while its options are parsed
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _noticing_the_reader():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            # Click would leave with 1, which is published as a fault of ours; a reader who stops early is none.
-            raise _ReaderGone from error
 
 
 @click.group(

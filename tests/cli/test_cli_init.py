@@ -1,0 +1,105 @@
+"""`waveimport init`: a starter that works, written once and readable by its owner only."""
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from waveimport.cli.init import STARTER
+from waveimport.cli.main import run
+from waveimport.core.settings import CREDENTIAL_KEYS, RunSettings
+from waveimport.errors import BadSecret, ConfigErrors, ExitCode
+from waveimport.runtime.config import load_settings
+
+VARIABLES = {
+    "NETSUITE_CONSUMER_KEY": "a",
+    "NETSUITE_CONSUMER_SECRET": "b",
+    "NETSUITE_TOKEN_ID": "c",
+    "NETSUITE_TOKEN_SECRET": "d",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WAVEIMPORT_CONFIG", raising=False)
+    return tmp_path
+
+
+def test_the_file_written_is_a_configuration_that_works(folder: Path) -> None:
+    assert run(["init"]) == ExitCode.OK
+    settings = load_settings(None, VARIABLES, secrets=True)
+    assert [record.name for record in settings.records] == ["customer", "salesorder", "salesorderline"]
+    assert settings.record("salesorderline").derived_from == "salesorder"
+    assert settings.database.url == f"sqlite:///{folder}/waveimport.db"
+    assert [getattr(settings.netsuite, key) for key in CREDENTIAL_KEYS] == ["a", "b", "c", "d", "", ""]
+
+
+def test_the_next_step_names_every_variable_that_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "my file.toml"]) == ExitCode.OK
+    out = capsys.readouterr().out
+    with pytest.raises(ConfigErrors) as caught:
+        load_settings(Path("my file.toml"), {}, secrets=True)
+    assert {type(error) for error in caught.value.errors} == {BadSecret}
+    for error in caught.value.errors:
+        named = re.search(r"variable (\w+),", error.message)
+        assert named is not None
+        assert named[1] in out
+    assert "waveimport --config 'my file.toml' check" in out
+
+
+def test_only_the_owner_can_read_it(folder: Path) -> None:
+    assert run(["init"]) == ExitCode.OK
+    assert stat.S_IMODE((folder / "waveimport.toml").stat().st_mode) == 0o600
+
+
+def test_it_never_overwrites(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "waveimport.toml").write_text("mine")
+    assert run(["init"]) == ExitCode.USAGE
+    assert (folder / "waveimport.toml").read_text() == "mine"
+    assert capsys.readouterr().err.startswith("error[WI-USE-002]: waveimport.toml exists already")
+
+
+def test_a_link_is_not_followed(folder: Path) -> None:
+    (folder / "waveimport.toml").symlink_to(folder / "elsewhere")
+    assert run(["init"]) == ExitCode.USAGE
+    assert not (folder / "elsewhere").exists()
+
+
+def test_a_folder_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "gone/w.toml"]) == ExitCode.USAGE
+    assert "gone/w.toml cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_file_is_the_one_asked_for_else_the_configuration_in_force(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAVEIMPORT_CONFIG", "env.toml")
+    assert run(["init"]) == ExitCode.OK
+    assert run(["--config", "flag.toml", "init"]) == ExitCode.OK
+    assert run(["--config", "unused.toml", "init", "named.toml"]) == ExitCode.OK
+    assert {path.name for path in folder.iterdir()} == {"env.toml", "flag.toml", "named.toml"}
+
+
+def test_what_it_says_is_the_default_is_the_default() -> None:
+    section = STARTER.partition("[run]")[2].partition("[records")[0]
+    said = dict(re.findall(r"^# (\w+) = (\S+)", section, re.MULTILINE))
+    assert set(said) == set(RunSettings.__dataclass_fields__)
+    said.pop("lock_dir")  # depends on the machine; any folder is an example
+    for key, value in said.items():
+        default = getattr(RunSettings(), key)
+        assert value == (str(default).lower() if isinstance(default, bool) else f"{default:g}"), key
+
+
+def test_what_is_commented_out_is_valid_too(folder: Path) -> None:
+    # The destination, the profile and the run settings, as a user would uncomment them.
+    text = re.sub(r"^# (?=\[?[a-z_]+\]? |\[)", "", STARTER, flags=re.MULTILINE)
+    prose = re.compile(r"url = \"mysql\S+netsuite|password|base_url|For ")
+    keep = [line for line in text.splitlines() if not prose.match(line)]
+    (folder / "w.toml").write_text("\n".join(keep))
+    more = {"NETSUITE_CLIENT_ID": "e", "NETSUITE_CERTIFICATE_ID": "f"}
+    settings = load_settings(folder / "w.toml", VARIABLES | more, secrets=True)
+    assert settings.prefix == "ns_"
+    assert settings.run == RunSettings(lock_dir=str(folder / "locks"))
+    assert settings.netsuite.private_key_file == str(folder / "netsuite.pem")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Handler(BaseHTTPRequestHandler):
             self.server.asked.append(asked)
         self.server.script[min(number, len(self.server.script) - 1)](self)
 
+    def do_CONNECT(self) -> None:
+        with self.server.lock:
+            self.server.asked.append(Asked("CONNECT", self.path, dict(self.headers), b"", self.client_address))
+        self.server.script[0](self)
+
     def send(self, status: int, body: bytes, content_type: str = "application/json", **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
@@ -59,8 +65,12 @@ class Handler(BaseHTTPRequestHandler):
 class ScriptedServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.scheme = "https" if tls else "http"
+        if tls:
+            # The handshake is left to the connection's own thread.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.lock = threading.Lock()
         self.asked: list[Asked] = []
         self.script: list[Step] = [page]
@@ -69,7 +79,7 @@ class ScriptedServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
     def close(self) -> None:
         self.shutdown()

@@ -3,7 +3,6 @@
 import gzip
 import json
 import logging
-import ssl
 import threading
 import zlib
 from collections.abc import Callable
@@ -355,17 +354,6 @@ def test_a_refused_connection_names_the_host_and_no_secret(make_client: MakeClie
     assert raised.value.message == "127.0.0.1 could not be reached: Connection refused"
 
 
-def test_a_certificate_that_is_not_trusted_is_not_asked_again(make_client: MakeClient, slept: list[float]) -> None:
-    client = make_client()
-    fault = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    fault.verify_message = "certificate has expired"
-    client._session().send = lambda *_, **__: (_ for _ in ()).throw(OSError(fault))  # type: ignore[method-assign]
-    with pytest.raises(SourceDown, match="certificate has expired") as raised:
-        client.query(SQL)
-    assert raised.value.code == "WI-SRC-010"
-    assert slept == []
-
-
 # --- the login --------------------------------------------------------------------------------------------------
 
 
@@ -528,6 +516,16 @@ def test_a_stopped_client_asks_nothing(server: ScriptedServer, make_client: Make
     with pytest.raises(Stopped):
         client.query(SQL)
     assert not server.asked
+
+
+def test_a_429_lowers_the_bound_and_answers_raise_it_again(server: ScriptedServer, make_client: MakeClient) -> None:
+    server.script = [TOO_MANY, page]
+    client = make_client(concurrency=5)
+    client.query(SQL)
+    assert client.limit == 3
+    for _ in range(8):
+        client.query(SQL)
+    assert client.limit == 5
 
 
 # --- what it tells ----------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ Source: Oracle, "Executing SuiteQL Queries Through REST Web Services".
 import json
 import logging
 import random as random_module
-import ssl
 import threading
 import time
 import zlib
@@ -23,7 +22,7 @@ from weakref import WeakSet
 import requests
 from requests.structures import CaseInsensitiveDict
 from tenacity import RetryCallState, Retrying
-from urllib3.exceptions import HTTPError, IncompleteRead
+from urllib3.exceptions import HTTPError
 
 from waveimport.core.settings import NetSuiteSettings
 from waveimport.errors import (
@@ -35,10 +34,9 @@ from waveimport.errors import (
     SourceDown,
     SourceError,
     Stopped,
-    UntrustedServer,
 )
 from waveimport.netsuite.auth import signer
-from waveimport.netsuite.faults import Policy, error_of, login_verdict
+from waveimport.netsuite.faults import Policy, error_of, late, login_verdict, transport_error
 from waveimport.netsuite.gate import Gate, Verdict
 from waveimport.netsuite.transport import Deadline, Session
 
@@ -134,7 +132,7 @@ class SuiteQLClient:
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight at a time."""
+        """Requests that may be in flight at a time now; below the configured `concurrency` after a 429."""
         return self._gate.limit
 
     @property
@@ -209,6 +207,7 @@ class SuiteQLClient:
             refusal = None
             admission = self._gate.enter()
             verdict = Verdict.UNKNOWN
+            error: SourceError | None = None
             try:
                 reply = self._exchange(url, data)
                 error = None if reply.status == 200 else error_of(reply.status, reply.headers, reply.body)
@@ -218,7 +217,8 @@ class SuiteQLClient:
             except SourceError as fault:
                 error = fault
             finally:
-                self._gate.leave(admission, verdict, refusal)
+                limited = isinstance(error, RateLimited)
+                self._gate.leave(admission, verdict, refusal=refusal, rate_limited=limited)
             self._note(error)
             if error is None:
                 return reply.body
@@ -277,7 +277,11 @@ class SuiteQLClient:
             )
             return self._read(response)
         except (OSError, HTTPError) as fault:  # requests' own errors are OSErrors
-            raise self._transport_error(fault, session.deadline, answered=response is not None) from fault
+            if self._halted.is_set():
+                raise Stopped("stopped while NetSuite was answering") from None
+            if session.deadline.passed():
+                raise late(self._host, self._request_timeout_seconds) from fault
+            raise transport_error(fault, self._host, answered=response is not None) from fault
         finally:
             if response is not None:
                 response.close()
@@ -314,53 +318,6 @@ class SuiteQLClient:
             return b"".join(_unpacked(response, _ERROR_BODY_BYTES_MAX, cut=True))
         except (SourceError, OSError, HTTPError):
             return b""
-
-    def _transport_error(self, fault: Exception, deadline: Deadline, *, answered: bool) -> SourceError:
-        """Say in our own words what broke; the libraries' texts would carry addresses, and proxies' passwords."""
-        if self._halted.is_set():
-            return Stopped("stopped while NetSuite was answering")
-        causes = list(_causes(fault))
-        certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
-        if certificate is not None:
-            return UntrustedServer(
-                f"the certificate of {self._host} is not accepted: {certificate.verify_message}",
-                where="[netsuite] base_url",
-                help="check base_url; behind a proxy that inspects TLS set REQUESTS_CA_BUNDLE to its certificate",
-            )
-        if deadline.passed():
-            return SourceDown(
-                f"{self._host} did not answer completely within {self._request_timeout_seconds:g} s",
-                help="ask for less at a time, or raise request_timeout_seconds",
-            )
-        if any(isinstance(cause, IncompleteRead) for cause in causes):
-            return GarbledReply("NetSuite's answer was cut short: the connection ended before the body did")
-        happened = "broke off while answering" if answered else "could not be reached"
-        return SourceDown(
-            f"{self._host} {happened}: {_reason(causes)}",
-            help="check the network, HTTPS_PROXY, and that account and base_url are spelt right",
-        )
-
-
-def _causes(fault: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all that it wraps, outermost first: requests and urllib3 nest them in arguments too."""
-    waiting: list[BaseException] = [fault]
-    seen: set[int] = set()
-    while waiting:
-        error = waiting.pop()
-        if id(error) in seen:
-            continue
-        seen.add(id(error))
-        yield error
-        inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
-        waiting.extend(cause for cause in inner if isinstance(cause, BaseException))
-
-
-def _reason(causes: list[BaseException]) -> str:
-    for cause in causes:
-        # Only the system's own words: they name neither address nor user.
-        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
-            return cause.strerror
-    return type(causes[-1]).__name__
 
 
 def _unpacked(response: requests.Response, max_bytes: int, *, cut: bool) -> Iterator[bytes]:

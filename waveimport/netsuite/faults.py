@@ -19,10 +19,13 @@ The service's error envelope is `{"type": ..., "title": ..., "status": n, "o:err
 
 import json
 import re
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 
+from requests import RequestException
 from tenacity import RetryCallState
+from urllib3.exceptions import IncompleteRead, ProxyError
 
 from waveimport.errors import (
     BadReply,
@@ -162,6 +165,66 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     except (ValueError, TypeError):  # TypeError: only one of the two carries a time zone
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def late(host: str, seconds: float) -> SourceDown:
+    """Return the error of a request that was not answered completely by its deadline of `seconds`."""
+    return SourceDown(
+        f"{host} did not answer completely within {seconds:g} s",
+        help="ask for less at a time, or raise request_timeout_seconds",
+    )
+
+
+def transport_error(fault: Exception, host: str, *, answered: bool) -> SourceError:
+    """Return the error that an exception of requests, urllib3 or the system stands for.
+
+    `answered` says whether a status had arrived. The words are ours or the system's: the libraries' texts carry
+    addresses, and a proxy's password with them.
+    """
+    causes = list(_causes(fault))
+    certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if certificate is not None:
+        return UntrustedServer(
+            f"the certificate of {host} is not accepted: {certificate.verify_message}",
+            where="[netsuite] base_url",
+            help="check base_url; behind a proxy that inspects TLS set REQUESTS_CA_BUNDLE to its certificate",
+        )
+    if any(isinstance(cause, IncompleteRead) for cause in causes):
+        return GarbledReply("NetSuite's answer was cut short: the connection ended before the body did")
+    if any(isinstance(cause, ProxyError) for cause in causes):
+        return SourceDown(
+            f"{host} could not be reached through the proxy: {_reason(causes)}",
+            help="check HTTPS_PROXY, its user and password, and what the proxy allows",
+        )
+    happened = "broke off while answering" if answered else "could not be reached"
+    return SourceDown(
+        f"{host} {happened}: {_reason(causes)}",
+        help="check the network, HTTPS_PROXY, and that account and base_url are spelt right",
+    )
+
+
+def _causes(fault: BaseException) -> Iterator[BaseException]:
+    """Yield the error and all that it wraps, outermost first: requests and urllib3 nest them in arguments too."""
+    waiting: list[BaseException] = [fault]
+    seen: set[int] = set()
+    while waiting:
+        error = waiting.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
+        waiting.extend(cause for cause in inner if isinstance(cause, BaseException))
+
+
+def _reason(causes: list[BaseException]) -> str:
+    for cause in causes:
+        if isinstance(cause, OSError) and not isinstance(cause, RequestException):
+            if cause.strerror:
+                return cause.strerror
+            if str(cause).startswith("Tunnel connection failed"):
+                return _one_line(str(cause))
+    return type(causes[-1]).__name__
 
 
 def attempts_for(error: BaseException, attempts: int) -> int:

@@ -11,6 +11,9 @@ on. It is a 401 again: the login is refused for every request, now and later, wi
 
 Whichever thread comes first sends the lone request; a 401 of a request that started before the last decision is old
 news and opens no new doubt.
+
+The bound adapts below what is configured, since the account's other integrations share its limit: a 429 takes a third
+away, a whole round of accepted requests gives one back. The 429s of requests that started before a cut belong to it.
 """
 
 import threading
@@ -30,25 +33,34 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Leave to send one request. `lone` means that nothing else is in flight and its outcome decides the login."""
+    """Leave to send one request. `lone` means that nothing else is in flight and its outcome decides the login; `era`
+    and `cuts` say which decision about the login and which cut of the bound it started under."""
 
     era: int
+    cuts: int
     lone: bool
 
 
 class Gate:
-    """Admits at most `limit` requests at a time. Thread-safe; every wait ends at once on `stop`."""
+    """Admits at most `bound` requests at a time. Thread-safe; every wait ends at once on `stop`."""
 
-    def __init__(self, limit: int) -> None:
-        if limit < 1:
-            raise ValueError(f"a gate for {limit} requests admits none")
-        self.limit = limit
+    def __init__(self, bound: int) -> None:
+        if bound < 1:
+            raise ValueError(f"a gate for {bound} requests admits none")
+        self._bound = bound
+        self._allowed = float(bound)
+        self._cuts = 0
         self._changed = threading.Condition()
         self._in_flight = 0
         self._era = 0
         self._in_doubt = False
         self._refusal: LoginRefused | None = None
         self._stopped = False
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight at a time now: 1 to the configured bound."""
+        return int(self._allowed)
 
     @property
     def in_flight(self) -> int:
@@ -71,13 +83,22 @@ class Gate:
                     raise LoginRefused(self._refusal.message, where=self._refusal.where, help=self._refusal.help)
                 if self._in_flight < (1 if self._in_doubt else self.limit):
                     self._in_flight += 1
-                    return Admission(self._era, lone=self._in_doubt)
+                    return Admission(self._era, self._cuts, lone=self._in_doubt)
                 self._changed.wait()
 
-    def leave(self, admission: Admission, verdict: Verdict, refusal: LoginRefused | None = None) -> None:
-        """Give the slot back and say what the request showed about the login; `refusal` goes with REFUSED."""
+    def leave(
+        self,
+        admission: Admission,
+        verdict: Verdict,
+        *,
+        refusal: LoginRefused | None = None,
+        rate_limited: bool = False,
+    ) -> None:
+        """Give the slot back and say what the request showed: about the login (`refusal` goes with REFUSED), and
+        whether it met a 429."""
         with self._changed:
             self._in_flight -= 1
+            self._adapt(admission, verdict, rate_limited)
             if admission.lone and verdict is Verdict.ACCEPTED:
                 self._in_doubt = False
                 self._era += 1
@@ -86,6 +107,13 @@ class Gate:
             elif verdict is Verdict.REFUSED and admission.era == self._era:
                 self._in_doubt = True
             self._changed.notify_all()
+
+    def _adapt(self, admission: Admission, verdict: Verdict, rate_limited: bool) -> None:
+        if rate_limited and admission.cuts == self._cuts:
+            self._cuts += 1
+            self._allowed = max(1.0, float(int(self._allowed * 2 / 3)))
+        elif verdict is Verdict.ACCEPTED:
+            self._allowed = min(float(self._bound), self._allowed + 1 / self._allowed)
 
     def stop(self) -> None:
         """End every wait, now and later, with Stopped."""

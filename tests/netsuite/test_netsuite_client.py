@@ -114,6 +114,14 @@ def test_a_thread_keeps_its_connection(server: ScriptedServer, make_client: Make
     assert len({asked.client for asked in server.asked}) == 1
 
 
+def test_a_cookie_is_not_sent_back(server: ScriptedServer, make_client: MakeClient) -> None:
+    server.script = [reply(200, json.dumps(PAGE).encode(), Set_Cookie="NS_ROUTING=1; Path=/")]
+    client = make_client()
+    client.query(SQL)
+    client.query(SQL)
+    assert "Cookie" not in server.asked[1].headers
+
+
 @pytest.mark.parametrize(("limit", "offset"), [(0, 0), (1001, 0), (1000, 500), (10, -10)])
 def test_a_page_beyond_the_services_rules_is_not_asked_for(
     server: ScriptedServer, make_client: MakeClient, limit: int, offset: int
@@ -495,10 +503,10 @@ def test_stop_ends_a_wait_for_a_slot_and_a_request_in_flight(server: ScriptedSer
 
     def hang(handler: Handler) -> None:
         arrived.set()
-        gone.wait(20)
+        gone.wait(60)
 
     server.script = [hang]
-    client = make_client(concurrency=1)
+    client = make_client(concurrency=1, request_timeout_seconds=600.0)
     stopper = threading.Thread(target=lambda: (arrived.wait(10), client.stop()))
     stopper.start()
     try:
@@ -508,6 +516,7 @@ def test_stop_ends_a_wait_for_a_slot_and_a_request_in_flight(server: ScriptedSer
     stopper.join(10)
     assert [type(outcome) for outcome in outcomes] == [Stopped] * 3
     assert len(server.asked) == 1
+    assert client.health.failing_since is None
 
 
 def test_a_stopped_client_asks_nothing(server: ScriptedServer, make_client: MakeClient) -> None:

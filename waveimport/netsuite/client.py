@@ -237,6 +237,8 @@ class SuiteQLClient:
             raise Stopped("stopped while waiting to ask NetSuite again")
 
     def _note(self, error: SourceError | None) -> None:
+        if isinstance(error, Stopped):  # says nothing about the source
+            return
         now = self._monotonic()
         with self._lock:
             old = self._health
@@ -263,7 +265,6 @@ class SuiteQLClient:
         request = session.prepare_request(
             requests.Request("POST", url, headers=self._headers, data=data, auth=self._auth)
         )
-        environment = session.merge_environment_settings(url, {}, True, None, None)
         session.deadline.start(self._request_timeout_seconds)
         with self._lock:
             self._health = replace(self._health, requests=self._health.requests + 1)
@@ -273,7 +274,7 @@ class SuiteQLClient:
                 request,
                 timeout=(min(_CONNECT_SECONDS_MAX, self._request_timeout_seconds), self._request_timeout_seconds),
                 allow_redirects=False,
-                **environment,
+                **session.environment(url),
             )
             return self._read(response)
         except (OSError, HTTPError) as fault:  # requests' own errors are OSErrors

@@ -8,7 +8,8 @@ bytes they wait no longer than what is left, and look several times a second whe
 import http.client
 import io
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -102,14 +103,25 @@ class _DeadlineAdapter(HTTPAdapter):
 
 
 class Session(requests.Session):
-    """One thread's kept-alive connection, bound by `deadline`. It keeps no cookies and knows no redirects."""
+    """One thread's kept-alive connection to one host, bound by `deadline`. It knows neither redirects nor cookies."""
 
     def __init__(self, deadline: Deadline) -> None:
         super().__init__()
         self.deadline = deadline
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = _DeadlineAdapter(deadline)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+        self._environment: Mapping[str, Any] | None = None
+
+    def environment(self, url: str) -> Mapping[str, Any]:
+        """Return the proxies and the certificates to trust that the environment sets for the session's one host.
+
+        Certificates are always verified. Read once: requests would look at every variable for every request.
+        """
+        if self._environment is None:
+            self._environment = self.merge_environment_settings(url, {}, True, None, None)
+        return self._environment
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return None: even when told not to follow, requests would first read the redirect's body, of any size."""

@@ -83,7 +83,8 @@ class StopSwitch:
     """Lets a signal handler or a timer end a run that may not have begun yet. Any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal handler runs in the main thread, which may be inside `attach`.
+        self._lock = threading.RLock()
         self._why: Stop | None = None
         self._coordinator: Coordinator | None = None
         self._event = threading.Event()

@@ -1,0 +1,82 @@
+"""How jobs look to people: plain text that reads the same on a terminal, in a pipe and in a mail from cron."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from waveimport.core.progress import Alert, JobProgress
+from waveimport.core.waves import BatchStatus
+
+_COLOURS = {"completed": "green", "failed": "red", "processing": "cyan", "cancelled": "yellow"}
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document to stdout."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+
+
+def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> Iterator[str]:
+    """Yield lines of columns as wide as they need be; columns in `right` are flush right. The first row is a head."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
+    """Yield the lines of `status`: the job, a table of its waves, its alerts."""
+    rate = job.rows / job.elapsed_seconds if job.elapsed_seconds else 0.0
+    yield (
+        f"{job.job_id}  {coloured(job.status.value)}  {job.mode}  profile {job.profile}  {job.rows:,} rows"
+        f" in {span(job.elapsed_seconds)} ({rate:,.0f} rows/s)"
+    )
+    if job.lease_owner is not None and job.lease_expires_at is not None:
+        state = "lapsed at" if job.lease_expires_at < job.now else "until"
+        yield f"lease: {job.lease_owner}, token {job.lease_token}, {state} {job.lease_expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    if job.error:
+        yield f"error: {job.error}"
+    yield ""
+    rows = [["WAVE", "KIND", "RECORDS", "STATUS", "SEALED", "BATCHES", "FAILED", "ROWS"]]
+    for wave in job.waves:
+        rows.append(
+            [
+                str(wave.wave_number),
+                wave.kind.value,
+                ", ".join(wave.rows),
+                wave.status.value,
+                "yes" if wave.sealed else "no",
+                f"{wave.total - wave.open_batches}/{wave.total}",
+                str(wave.batches.get(BatchStatus.FAILED, 0) or "-"),
+                f"{sum(wave.rows.values()):,}",
+            ]
+        )
+    for number, line in enumerate(table(rows, right=frozenset({0, 5, 6, 7}))):
+        status = rows[number][3]
+        yield line.replace(status, coloured(status), 1) if number and status in _COLOURS else line
+    for alert in alerts:
+        yield ""
+        yield f"alert[{alert.code}]: {alert.message}"
+        yield f"  next: {alert.next}"
+
+
+def coloured(status: str) -> str:
+    """Return a status in its colour; click takes it out again off a terminal, and NO_COLOR is obeyed there."""
+    import os
+
+    if os.environ.get("NO_COLOR"):
+        return status
+    return click.style(status, fg=_COLOURS.get(status))
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"

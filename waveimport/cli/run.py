@@ -1,0 +1,125 @@
+"""`waveimport run`: resume the unfinished job or create one, and work until it is done."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from waveimport.cli.app import App
+from waveimport.cli.types import Duration, Names
+from waveimport.core.waves import Trigger
+from waveimport.errors import ExitCode
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="A full import; after a failed job, a new one.")
+@click.option("--records", type=Names(), metavar="A,B", help="Only these records, with what derives from them.")
+@click.option(
+    "--trigger",
+    type=click.Choice([trigger.value for trigger in Trigger if trigger is not Trigger.WORKER]),
+    help="What set this run off; stands in the journal.  [default: manual on a terminal, else cron]",
+)
+@click.option("--max-runtime", type=Duration(), help="Pause after this long (90s, 15m, 1h30m) with exit code 7.")
+@click.option("--retry-failed", is_flag=True, help="Try the failed batches of the newest job again.")
+@click.option("--adopt-config", is_flag=True, help="Go on with an unfinished job under a changed configuration.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Batches at work at a time, at most.")
+@click.option("--fail-if-running", is_flag=True, help="Exit 75 instead of 0 when another run is at work.")
+@click.option("--no-progress", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="End with the job as one JSON object on stdout.")
+@click.pass_obj
+def command(
+    app: App,
+    full: bool,
+    records: tuple[str, ...] | None,
+    trigger: str | None,
+    max_runtime: float | None,
+    retry_failed: bool,
+    adopt_config: bool,
+    workers: int | None,
+    fail_if_running: bool,
+    no_progress: bool,
+    as_json: bool,
+) -> int:
+    """Import: resume the unfinished job of the profile, or create one, and work until it is done.
+
+    Made for cron: start it as often as you like. One run works, the others step aside with exit code 0; a run that
+    was killed is gone on with by the next, which needs nobody's help.
+    """
+    settings = app.settings(secrets=True)
+    if full and retry_failed:
+        raise click.UsageError("--full makes a new job, --retry-failed goes on with the old one")
+    from dataclasses import replace
+
+    from waveimport.cli.watch import Watcher
+    from waveimport.runtime.importer import RunOptions, StopSwitch, run_import
+
+    if workers is not None:
+        settings = replace(settings, run=replace(settings.run, workers=workers))
+    chosen = Trigger(trigger) if trigger else Trigger.MANUAL if sys.stdin.isatty() else Trigger.CRON
+    options = RunOptions(
+        trigger=chosen,
+        full=full,
+        records=records,
+        retry_failed=retry_failed,
+        adopt_config=adopt_config,
+        max_runtime_seconds=max_runtime,
+    )
+    switch = StopSwitch()
+    _listen(switch)
+    with Watcher(settings, bars=not no_progress and app.verbosity >= 0) as watcher:
+        result = run_import(settings, options, switch=switch, on_turn=watcher)
+        return _tell(app, watcher, result, settings, as_json=as_json, fail_if_running=fail_if_running)
+
+
+def _listen(switch: Any) -> None:
+    """Have SIGINT and SIGTERM end the run in order; a second one leaves at once, and nothing is lost either way."""
+    from waveimport.runtime.coordinator import Stop
+
+    ways = {
+        signal.SIGINT: (Stop.INTERRUPTED, ExitCode.INTERRUPTED),
+        signal.SIGTERM: (Stop.TERMINATED, ExitCode.TERMINATED),
+    }
+    heard: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        stop, code = ways[signal.Signals(number)]
+        if heard:
+            os._exit(code)
+        heard.append(number)
+        switch(stop)
+
+    for number in ways:
+        signal.signal(number, handler)
+
+
+def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, fail_if_running: bool) -> int:
+    """Print how the run ended: the error, the message and standing alerts to stderr, the job to stdout."""
+    from waveimport.cli.render import job_lines, print_json
+    from waveimport.core.progress import alerts_of, job_object
+
+    if result.error is not None:
+        click.echo(app.scrub(result.error.render()), err=True)
+    if result.message is not None and app.verbosity >= 0:
+        click.echo(result.message, err=True)
+    if result.job_id is not None:
+        job = watcher.read(result.job_id)
+        alerts = alerts_of(
+            job,
+            stuck_after_seconds=settings.run.stuck_after_seconds,
+            passes_without_effect=settings.run.passes_without_effect,
+        )
+        for alert in alerts:
+            click.echo(f"alert[{alert.code}]: {alert.message}", err=True)
+        if as_json:
+            print_json(job_object(job, alerts))
+        elif not result.stepped_aside and app.verbosity >= 0:
+            for line in job_lines(job):
+                click.echo(line)
+    elif as_json:
+        print_json(None)
+    if result.stepped_aside and fail_if_running:
+        return ExitCode.RUNNING
+    return int(result.exit_code)

@@ -1,0 +1,55 @@
+"""Fold a journal through the function that decides today, and find the first entry where it would decide otherwise."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from waveimport.core.waves import Decision, JobSnapshot, decide
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One entry of the journal recomputed. `differences` say field by field where the recorded and the recomputed
+    decision differ, empty when they agree; `recomputed` is None for entries that record no decision."""
+
+    seq: int
+    recomputed: Decision | None
+    differences: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether today's code decides as was recorded."""
+        return not self.differences
+
+
+def replay(
+    entries: Iterable[tuple[int, JobSnapshot | None, Decision | None]],
+    decide: Callable[[JobSnapshot], Decision] = decide,
+) -> Iterator[Replayed]:
+    """Recompute the decision of each (seq, snapshot, recorded decision), in order."""
+    for seq, snapshot, recorded in entries:
+        if snapshot is None or recorded is None:
+            yield Replayed(seq, None, ())
+            continue
+        recomputed = decide(snapshot)
+        yield Replayed(seq, recomputed, tuple(differences(recorded, recomputed)))
+
+
+def differences(recorded: Decision, recomputed: Decision) -> Iterator[str]:
+    """Yield `field: recorded …, recomputed …` for each field of two decisions that differs."""
+    for part in fields(Decision):
+        old, new = getattr(recorded, part.name), getattr(recomputed, part.name)
+        if old != new:
+            yield f"{part.name}: recorded {words(old)}, recomputed {words(new)}"
+
+
+def words(value: Any) -> str:
+    """Return a part of a decision as people read it."""
+    if value is None or value == ():
+        return "nothing"
+    if isinstance(value, tuple):
+        return "; ".join(words(part) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = [f"{part.name}={getattr(value, part.name)}" for part in fields(value) if part.name != "reason"]
+        return f"{type(value).__name__.lower()}({', '.join(parts)})"
+    return str(value)

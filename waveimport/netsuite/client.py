@@ -48,6 +48,7 @@ DEFAULT_REPLY_BYTES_MAX = 64 * 1024 * 1024
 
 _CONNECT_SECONDS_MAX = 30.0
 _ERROR_BODY_BYTES_MAX = 64 * 1024
+_ERROR_BODY_SECONDS_MAX = 30.0
 _CHUNK_BYTES = 1024 * 1024
 _LOGIN_ROUNDS = 3
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -315,6 +316,9 @@ class SuiteQLClient:
 
     def _read_error(self, response: requests.Response) -> bytes:
         """Return what can be had of an error's body: the status counts, above all a 401's, whatever its body does."""
+        if 300 <= response.status_code < 400:
+            return b""
+        self._session().deadline.shorten(_ERROR_BODY_SECONDS_MAX)
         try:
             return b"".join(_unpacked(response, _ERROR_BODY_BYTES_MAX, cut=True))
         except (SourceError, OSError, HTTPError):

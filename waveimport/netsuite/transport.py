@@ -33,6 +33,10 @@ class Deadline:
         """Let the request that begins now take `seconds`."""
         self._at = self._monotonic() + seconds
 
+    def shorten(self, seconds: float) -> None:
+        """Let the request under way take no more than `seconds` from now."""
+        self._at = min(self._at, self._monotonic() + seconds)
+
     def remaining_seconds(self) -> float:
         """Return what is left, above zero. Raises TimeoutError when nothing is, or the run was told to stop."""
         remaining = self._at - self._monotonic()

@@ -1,0 +1,124 @@
+"""A simulated account as a program holds it: started, asked, given faults, stopped."""
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+
+from waveimport.errors import UsageError
+from waveimport.simulator.auth import Credentials, Login
+from waveimport.simulator.dataset import open_or_build
+from waveimport.simulator.faults import Faults, Plan, check
+from waveimport.simulator.queries import Queries
+from waveimport.simulator.server import Account, AccountServer, LoggedRequest
+
+
+class Simulator:
+    """A simulated account, served by threads of this process while the `with` block lasts.
+
+    `data` is the account's file, built at `scale` if it is not there; without it a temporary one is built and removed
+    at the end. `port` 0 takes a free one. Raises what building raises, and UsageError when the port is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Path | None = None,
+        scale: float = 0.001,
+        port: int = 0,
+        faults: Faults | None = None,
+        credentials: Credentials | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.credentials = credentials or Credentials()
+        self._scale = scale
+        self._port = port
+        self._faults = check(faults or Faults())
+        self._progress = progress
+        self._given = data
+        self._cleanup = contextlib.ExitStack()
+        self._server: AccountServer | None = None
+
+    def __enter__(self) -> "Simulator":
+        with contextlib.ExitStack() as stack:
+            folder = self._given or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="waveimport-")))
+            self.data = self._given or folder / "account.sqlite"
+            open_or_build(self.data, self._scale, self._progress)
+            self._server = self._start(stack)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def _start(self, stack: contextlib.ExitStack) -> AccountServer:
+        account = self._account(self._faults)
+        try:
+            server = AccountServer(self._port, account, Login(self.credentials))
+        except OSError as error:
+            raise UsageError(
+                f"the port {self._port} cannot be listened on: {error.strerror}",
+                help="pass another --port, or 0 for any that is free",
+            ) from None
+        stack.callback(lambda: server.account.queries.close())
+        stack.callback(server.server_close)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="simulator", daemon=True)
+        thread.start()
+        stack.callback(server.cut_connections)
+        stack.callback(thread.join)
+        stack.callback(server.shutdown)
+        return server
+
+    def _account(self, faults: Faults) -> Account:
+        return Account(Queries(self.data, faults.hidden, faults.row_cap, faults.cap_mode), Plan(faults))
+
+    @property
+    def server(self) -> AccountServer:
+        """The running server."""
+        assert self._server is not None, "the simulator runs inside its with block only"
+        return self._server
+
+    @property
+    def base_url(self) -> str:
+        """The origin that the importer is pointed at."""
+        return self.server.base_url
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """The latest 20,000 requests, oldest first."""
+        return list(self.server.requests)
+
+    @property
+    def in_flight_peak(self) -> int:
+        """The most requests that were ever in flight at once."""
+        return self.server.in_flight_peak
+
+    def set_faults(self, faults: Faults) -> None:
+        """Put another plan into force, from the next request on; its `times` count from zero."""
+        self.server.account = self._account(check(faults))
+
+    def netsuite_toml(self) -> str:
+        """Return the configuration's `[netsuite]` table that reaches this account."""
+        given = self.credentials
+        return "\n".join(
+            (
+                "[netsuite]",
+                f'account = "{given.account}"',
+                f'base_url = "{self.base_url}"',
+                f'consumer_key = "{given.consumer_key}"',
+                f'consumer_secret = "{given.consumer_secret}"',
+                f'token_id = "{given.token_id}"',
+                f'token_secret = "{given.token_secret}"',
+                "",
+            )
+        )
+
+
+def records_toml() -> str:
+    """Return the configuration's `[records.*]` tables that import this account."""
+    return resources.files("waveimport.simulator").joinpath("records.toml").read_text(encoding="utf-8")

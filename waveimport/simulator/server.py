@@ -1,0 +1,295 @@
+"""The account over HTTP/1.1, on the loopback interface only.
+
+The one resource is `POST /services/rest/query/v1/suiteql?limit=&offset=` with `Prefer: transient`, in the rules of
+Oracle's "Executing SuiteQL Queries Through REST Web Services": limit 1 to 1000, offset divisible by limit, a signature
+on each request. Another resource is one more entry in `_RESOURCES`.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from waveimport.simulator.auth import Login
+from waveimport.simulator.faults import Blow, FaultKind, Plan
+from waveimport.simulator.queries import Queries
+from waveimport.simulator.refusals import (
+    Refusal,
+    bad_parameter,
+    too_many_requests,
+    unexpected,
+)
+
+SUITEQL_PATH = "/services/rest/query/v1/suiteql"
+LIMIT_MAXIMUM = 1000
+_BODY_MAXIMUM = 10_000_000
+_RESOURCES = {SUITEQL_PATH: "POST"}
+_COLLECTION = "application/vnd.oracle.resource+json; type=collection; charset=UTF-8"
+_ERROR = "application/vnd.oracle.resource+json; type=error; charset=UTF-8"
+_HTML = "text/html; charset=UTF-8"
+_MAINTENANCE = (
+    b"<!DOCTYPE html><html><head><title>NetSuite</title></head><body><p>The account you are trying to access is "
+    b"currently unavailable while we undergo our regularly scheduled maintenance.</p></body></html>"
+)
+_DRIPS = 20
+_LOG_KEPT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One request as the account saw it. `status` is 0 where no answer was sent; `fault` the kind that struck."""
+
+    number: int
+    query: str
+    limit: int
+    offset: int
+    status: int
+    seconds: float
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the server serves; replaced as a whole, so that one request sees one plan and one state."""
+
+    queries: Queries
+    plan: Plan
+
+
+class _Body(msgspec.Struct):
+    q: str
+    params: list[str | int] = []
+
+
+@dataclass(slots=True)
+class _Reply:
+    status: int
+    body: bytes
+    content_type: str
+    headers: dict[str, str]
+
+
+class AccountServer(ThreadingHTTPServer):
+    """Serves one account, a thread a connection. `requests` is the log of the latest 20,000 requests, oldest first."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def __init__(self, port: int, account: Account, login: Login) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.account = account
+        self.login = login
+        self.requests: deque[LoggedRequest] = deque(maxlen=_LOG_KEPT)
+        self.in_flight_peak = 0
+        self._in_flight = 0
+        self._count = 0
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def base_url(self) -> str:
+        """The origin that clients talk to."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def begin(self) -> tuple[int, int]:
+        """Note a request's arrival; return its number, from 1, and how many are in flight with it."""
+        with self._lock:
+            self._count += 1
+            self._in_flight += 1
+            self.in_flight_peak = max(self.in_flight_peak, self._in_flight)
+            return self._count, self._in_flight
+
+    def end(self) -> None:
+        """Note that a request is done with."""
+        with self._lock:
+            self._in_flight -= 1
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and remember it, to be cut when the server closes."""
+        accepted, address = super().get_request()
+        with self._lock:
+            self._open.add(accepted)
+        return accepted, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection and close it."""
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent about clients that hang up: killed importers are what the account is here for."""
+
+    def cut_connections(self) -> None:
+        """Close every open connection, as a machine that goes down does."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: AccountServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 0
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the log in memory only, see AccountServer.requests."""
+
+    def do_POST(self) -> None:
+        """Answer one request, by the plan."""
+        self._serve()
+
+    def do_GET(self) -> None:
+        """Refuse, in the service's envelope."""
+        self._serve()
+
+    do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
+
+    def _serve(self) -> None:
+        started = time.perf_counter()
+        number, in_flight = self.server.begin()
+        sent, fault = 0, ""
+        body = _Body("")
+        limit = offset = -1
+        try:
+            account = self.server.account
+            raw = self._read_body()
+            parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+            with contextlib.suppress(msgspec.DecodeError):
+                body = msgspec.json.decode(raw, type=_Body)
+            blow = account.plan.blow(number, body.q, "count(" in body.q.lower().replace(" ", ""))
+            fault = blow.fault.kind.value if blow.fault else ""
+            if blow.delay_seconds:
+                time.sleep(blow.delay_seconds)
+            try:
+                self._check_concurrency(account.plan, in_flight)
+                early = self._early_fault(account.plan, blow, number)
+                if early is None:
+                    self._check_request()
+                    limit, offset = _bounds(parameters)
+                    page = account.queries.page(
+                        body.q, tuple(body.params), limit, offset, self.server.base_url + SUITEQL_PATH
+                    )
+                    reply = _Reply(200, page, _COLLECTION, {})
+                else:
+                    reply = early
+            except Refusal as refusal:
+                reply = _Reply(refusal.status, refusal.body(), _ERROR, refusal.headers)
+            sent = self._send(reply, blow)
+        finally:
+            self.server.end()
+            seconds = time.perf_counter() - started
+            self.server.requests.append(LoggedRequest(number, body.q, limit, offset, sent, seconds, fault))
+
+    def _read_body(self) -> bytes:
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdigit() or int(length) > _BODY_MAXIMUM or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True
+            return b""
+        return self.rfile.read(int(length))
+
+    def _check_concurrency(self, plan: Plan, in_flight: int) -> None:
+        if plan.faults.concurrency and in_flight > plan.faults.concurrency:
+            raise too_many_requests(plan.faults.retry_after_seconds)
+
+    def _check_request(self) -> None:
+        url = f"http://{self.headers.get('Host', '')}{self.path}"
+        self.server.login.check(url, self.command, dict(self.headers.items()))
+        method = _RESOURCES.get(urlsplit(self.path).path)
+        if method is None:
+            raise Refusal(404, "NONEXISTENT_ENDPOINT", "The requested endpoint does not exist.")
+        if self.command != method:
+            raise Refusal(405, "METHOD_NOT_ALLOWED", f"The method {self.command} is not allowed here.")
+        preferences = [one.strip() for one in self.headers.get("Prefer", "").split(",")]
+        if "transient" not in preferences:
+            raise Refusal(
+                400,
+                "INVALID_HEADER",
+                "The required request header 'Prefer' is missing or invalid. Set it to 'transient'.",
+                place=("o:errorHeader", "Prefer"),
+            )
+
+    def _early_fault(self, plan: Plan, blow: Blow, number: int) -> _Reply | None:
+        """Return the answer of a fault that strikes before the request is looked at, or None."""
+        if blow.fault is None:
+            return None
+        match blow.fault.kind:
+            case FaultKind.RATE_LIMIT:
+                raise too_many_requests(plan.faults.retry_after_seconds)
+            case FaultKind.SERVER_ERROR:
+                raise unexpected(f"{number:020d}".translate(str.maketrans("0123456789", "jrgbpylhsk")))
+            case FaultKind.LOGIN:
+                raise self.server.login.refusal()
+            case FaultKind.UNAVAILABLE:
+                return _Reply(503, _MAINTENANCE, _HTML, {})
+            case FaultKind.HTML:
+                return _Reply(200, _MAINTENANCE, _HTML, {})
+            case FaultKind.REDIRECT:
+                return _Reply(302, b"", _HTML, {"Location": blow.fault.location})
+            case FaultKind.RESET:
+                return _Reply(0, b"", _HTML, {})
+            case FaultKind.TRUNCATE | FaultKind.DRIP | FaultKind.DELAY:
+                return None
+
+    def _send(self, reply: _Reply, blow: Blow) -> int:
+        """Send the reply in one write, or as the fault has it; return the status that was sent, 0 for none."""
+        kind = blow.fault.kind if blow.fault else None
+        if kind is FaultKind.RESET:
+            # With no time to linger, closing sends RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+            return 0
+        head = self._head(reply)
+        whole = head if self.command == "HEAD" else head + reply.body
+        if kind is FaultKind.TRUNCATE:
+            self.close_connection = True
+            whole = whole[: len(head) + len(reply.body) // 2]
+        if kind is FaultKind.DRIP and blow.fault is not None:
+            self._drip(whole, blow.fault.seconds)
+        else:
+            self.wfile.write(whole)
+        return reply.status
+
+    def _head(self, reply: _Reply) -> bytes:
+        lines = [
+            f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+            f"Content-Type: {reply.content_type}",
+            f"Content-Length: {len(reply.body)}",
+            f"Date: {self.date_time_string()}",
+            *(f"{name}: {value}" for name, value in reply.headers.items()),
+        ]
+        if self.close_connection:
+            lines.append("Connection: close")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+    def _drip(self, whole: bytes, seconds: float) -> None:
+        size = max(1, len(whole) // _DRIPS)
+        for start in range(0, len(whole), size):
+            self.wfile.write(whole[start : start + size])
+            time.sleep(seconds / _DRIPS)
+
+
+def _bounds(parameters: dict[str, str]) -> tuple[int, int]:
+    """Return limit and offset of the URL. Raises Refusal when they break a rule."""
+    limit, offset = parameters.get("limit", str(LIMIT_MAXIMUM)), parameters.get("offset", "0")
+    if not limit.isdecimal() or not 1 <= int(limit) <= LIMIT_MAXIMUM:
+        raise bad_parameter("limit", f"The limit query parameter must be a whole number between 1 and {LIMIT_MAXIMUM}.")
+    if not offset.isdecimal() or int(offset) % int(limit):
+        raise bad_parameter("offset", "The offset query parameter must be a whole number divisible by limit.")
+    return int(limit), int(offset)

@@ -1,0 +1,51 @@
+"""Shared fixtures: both databases, hypothesis profiles, the simulated account."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import mysql_server
+import pytest
+from hypothesis import HealthCheck, settings
+
+from waveimport.store.schema import upgrade
+from waveimport.store.transactions import Database
+
+settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
+
+@pytest.fixture(scope="session")
+def mysql_url() -> Iterator[str]:
+    """The URL of a MySQL server, ending in `/`. Skips without one, or fails if WAVEIMPORT_REQUIRE_MYSQL is set."""
+    try:
+        context = mysql_server.server_url()
+        url = context.__enter__()
+    except mysql_server.NoServer as error:
+        if os.environ.get("WAVEIMPORT_REQUIRE_MYSQL"):
+            pytest.fail(f"WAVEIMPORT_REQUIRE_MYSQL is set, but {error}")
+        pytest.skip(str(error))
+    yield url
+    context.__exit__(None, None, None)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, on each of the two backends in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+        return
+    with mysql_server.fresh_database(request.getfixturevalue("mysql_url")) as url:
+        yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An open database with the coordination tables, on each of the two backends in turn."""
+    database = Database.open(database_url)
+    upgrade(database)
+    yield database
+    database.close()

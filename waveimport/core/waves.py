@@ -125,8 +125,8 @@ class WaveView:
     """What a decision needs to know of one wave, and no more: it costs the same at 45 batches and at a million.
 
     `claimable`, `claimable_plans` and `live` are counted up to the slots of the run (`JobSnapshot.limit`), never
-    further; `waiting` says that a pending batch waits for its back-off. `plans_open` says that a planning batch of
-    the wave is not completed.
+    further; `pending` says that there is a pending batch, be it waiting for its back-off. `plans_open` says that a
+    planning batch of the wave is not completed.
     """
 
     wave_number: int
@@ -136,7 +136,7 @@ class WaveView:
     total: int
     claimable: int = 0
     claimable_plans: int = 0
-    waiting: bool = False
+    pending: bool = False
     live: int = 0
     lapsed: bool = False
     failed: bool = False
@@ -147,7 +147,7 @@ class WaveView:
     @property
     def unfinished(self) -> bool:
         """Whether a batch of the wave can still move by itself."""
-        return bool(self.claimable or self.claimable_plans or self.waiting or self.live or self.lapsed)
+        return bool(self.pending or self.claimable or self.claimable_plans or self.live or self.lapsed)
 
 
 @dataclass(frozen=True, slots=True)

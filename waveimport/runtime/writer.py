@@ -63,7 +63,6 @@ class _Job:
         return len(self.load.rows) if self.load is not None else 0
 
 
-
 class Writer:
     """Runs transactions and lands pages; see the module. `place` is set once the destination is prepared."""
 

@@ -86,6 +86,8 @@ def test_what_may_change_under_a_job_leaves_the_text_as_it_is(same: Settings) ->
          ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql://h:3307/d"]),
         (with_url("mysql+pymysql:///d?unix_socket=/s"),
          ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql:///d?unix_socket=/s"]),
+        (with_url("mysql+pymysql://[::1]/d"),
+         ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql://[::1]/d"]),
         (with_url("sqlite:////a#b"), ["destination.url: was mysql+pymysql://h/d, now sqlite:////a#b"]),
         (replace(SETTINGS, destination=DatabaseSettings(SETTINGS.database.url, "ns_")),
          ["destination.prefix: was not set, now ns_"]),

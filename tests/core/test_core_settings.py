@@ -174,6 +174,7 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
     ("key like no other", [put("run.zzz", 5)], UnknownKey, "run.zzz", "unknown key `zzz`", "known keys here: workers"),
     ("section that is no table", [put("run", 5)], BadValue, "run", "`run` must be a table, not a whole number", ""),
     ("no database", [drop("database")], MissingKey, "database", "the table [database] is missing", "url ="),
+    ("database that is no table", [put("database", 5)], BadValue, "database", "must be a table", "[database]"),
     ("no url", [drop("database.url")], MissingKey, "database.url", "`url` is missing in [database]", "sqlite:///"),
     ("empty url", [put("database.url", " ")], BadValue, "database.url", "must be text that is not empty", "sqlite:///"),
     ("url of another type", [put("database.url", 5)], BadValue, "database.url", "must be text, not a whole", "quotes"),
@@ -201,6 +202,10 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
      "must be an http or https address", "1234567-sb1"),
     ("address with a bad port", [put("netsuite.base_url", "https://example.com:x")], BadValue, "netsuite.base_url",
      "must be an http or https address", "1234567-sb1"),
+    ("address without a host", [put("netsuite.base_url", "https:///x")], BadValue, "netsuite.base_url",
+     "must be an http or https address", "1234567-sb1"),
+    ("address with a fragment", [put("netsuite.base_url", "https://example.com/#a")], BadValue, "netsuite.base_url",
+     "without user, query or fragment", "1234567-sb1"),
     ("address with a query", [put("netsuite.base_url", "https://example.com/?a=b")], BadValue, "netsuite.base_url",
      "without user, query or fragment", "1234567-sb1"),
     ("workers as text", [put("run.workers", "8")], BadValue, "run.workers", 'at least 1, not "8"', "workers = 8"),
@@ -253,12 +258,17 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
      "records.customer.columns.x", "no database can hold", ""),
     ("scale", [put("records.customer.columns.x", "decimal(65,31)")], BadValue, "records.customer.columns.x",
      "no database can hold", "at most 30"),
+    ("columns of numbers", [put("records.a", {"columns": [5]})], BadValue, "records.a.columns", "a list of names", ""),
+    ("long column", [put("records.customer.columns", {"id": "text", "x" * 129: "text"})], BadValue,
+     f"records.customer.columns.{'x' * 129}", "over 128 characters", ""),
+    ("unprintable column", [put("records.customer.columns", {"id": "text", "a\nb": "text"})], BadValue,
+     "records.customer.columns.a\nb", "not printable", ""),
     ("nameless column", [put("records.customer.columns", {"id": "text", "": "text"})], BadValue,
      "records.customer.columns.", "column name", ""),
     ("columns that are one to SuiteQL", [put("records.customer.columns.ID", "text")], BadValue,
      "records.customer.columns.ID", "the columns `id` and `ID` in [records.customer] meet", "keep one"),
     ("key that is no column", [put("records.customer.key", "idd")], BadValue, "records.customer.key",
-     "`key` in [records.customer] names `idd`", "did you mean `id`?"),
+     "`key` in [records.customer] names `idd`, which", "did you mean `id`?"),
     ("one of the keys no column", [put("records.line.key", ["transaction", "nr"])], BadValue, "records.line.key",
      "names `nr`", "the columns are: uniquekey, transaction"),
     ("default key no column", [drop("records.line.key")], BadValue, "records.line.key", "`id` (the default)", ""),
@@ -288,6 +298,8 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
      "records.salesorder.depends_on", "names `custmer`, which is no record", "did you mean `customer`?"),
     ("own dependency", [put("records.customer.depends_on", ["customer"])], BadRecords, "records.customer.depends_on",
      "`customer` depends on itself", "leave it out"),
+    ("derived record's own dependency", [put("records.line.depends_on", ["line"])], BadRecords,
+     "records.line.depends_on", "`line` depends on itself", "leave it out"),
     ("dependency on a derived record", [put("records.customer.depends_on", ["line"])], BadRecords,
      "records.customer.depends_on", "depends on `line`, which is derived", "depend on `salesorder`"),
     ("circle of dependencies", [put("records.customer.depends_on", ["salesorder"])], BadRecords,
@@ -339,6 +351,25 @@ def test_every_circle_is_named() -> None:
     records = {"a": table("b"), "b": table("a", "c"), "c": table("d"), "d": table("c"), "e": table("a")}
     found = mistakes_of(good(put("records", records)))
     assert sorted(error.message.rpartition(": ")[2] for error in found) == ["a -> b -> a", "c -> d -> c"]
+
+
+def test_a_record_that_hangs_on_a_circle_of_parents_is_no_second_mistake() -> None:
+    def table(parent: str) -> Document:
+        return {"columns": ["id"], "derived_from": parent, "parent_key": "id"}
+
+    found = mistakes_of(good(put("records", {"hanging": table("a"), "a": table("b"), "b": table("a")})))
+    assert [error.message.rpartition(": ")[2] for error in found] == ["a -> b -> a"]
+
+
+def test_the_place_is_what_locate_makes_of_the_key_path() -> None:
+    with pytest.raises(UnknownKey) as caught:
+        parse_settings(good(put("run.page_sise", 1)), lambda path: f"file:{len(path)}/{path[-1]}")
+    assert caught.value.where == "file:2/page_sise"
+
+
+def test_a_destination_takes_a_password_beside_its_url_and_an_empty_prefix() -> None:
+    destination = {"url": "mysql://u@h/d", "password": "x", "prefix": ""}
+    assert parse_settings(good(put("destination", destination))).prefix == ""
 
 
 def test_a_single_mistake_comes_as_itself() -> None:

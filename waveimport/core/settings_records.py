@@ -291,7 +291,7 @@ def _check_cycles(mistakes: Mistakes, by_name: dict[str, RecordSettings], roots:
             if name == record.name:
                 mistakes.add(BadRecords, ("records", name, "depends_on"), f"the record `{name}` depends on itself",
                              "leave it out of its own `depends_on`")  # fmt: skip
-            elif name in edges and name != root:
+            elif name != root:
                 edges[root].setdefault(name, record.name)
     # One edge of each circle found is taken out, so the search ends after at most as many rounds as there are edges.
     for _ in range(sum(len(targets) for targets in edges.values())):

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waveimport.core.settings import Settings
+from waveimport.core.settings_records import RESERVED_TABLES
 from waveimport.errors import BadSecret, BadToml, BadValue, ConfigError, ConfigErrors, ConfigMissing, UnknownKey
 from waveimport.runtime.config import load_settings
 from waveimport.runtime.config_lines import key_lines
+from waveimport.store.schema import VERSION_TABLE
+from waveimport.store.tables import metadata
 
 CANARY = "canary-91be"
 GOOD = """\
@@ -401,3 +404,7 @@ def test_a_secret_where_none_belongs_is_shown_by_its_variable(
     assert CANARY not in caught.value.render()
     assert CANARY not in str(caught.value)
     assert "${SECRET}" in caught.value.render()
+
+
+def test_the_reserved_tables_are_those_of_the_store() -> None:
+    assert {*metadata.tables, VERSION_TABLE} == RESERVED_TABLES

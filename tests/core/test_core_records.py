@@ -290,6 +290,8 @@ def test_a_column_that_comes_twice_in_two_casings_is_refused() -> None:
         (b'{"items": []}', "hasMore"),
         (b'{"items": [], "hasMore": "true"}', "hasMore"),
         (b'{"items": [], "hasMore": 1}', "hasMore"),
+        (b'{"items": [{"id": "1"}], "hasMore": "true"}', "hasMore"),
+        (b'{"items": [{"id": "1"}], "hasMore": false, "count": "1"}', "no count"),
         (b'{"items": [], "hasMore": true}', "never end"),
         (b'{"items": [{"id": "1"}], "hasMore": false, "count": 2}', "announces 2 rows and carries 1"),
         (b'{"items": [], "hasMore": false, "totalResults": -1}', "no count"),

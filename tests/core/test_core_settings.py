@@ -162,7 +162,7 @@ def test_a_derived_record_may_depend_on_a_main_one_and_on_its_own_root() -> None
 
 # Each row: how the good configuration is spoilt, and the class, place, sentence and mend of the only mistake.
 MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
-    ("unknown top key", [put("profil", "x")], UnknownKey, "profil", "unknown key `profil`", "did you mean `profile`?"),
+    ("unknown top key", [put("profil", "x")], UnknownKey, "profil", "`profil` in the file", "did you mean `profile`?"),
     ("unknown key of a section", [put("run.page_sise", 5)], UnknownKey, "run.page_sise",
      "unknown key `page_sise` in [run]", "did you mean `page_size`?"),
     ("key in the wrong section", [put("netsuite.page_sise", 5)], UnknownKey, "netsuite.page_sise",
@@ -275,6 +275,10 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
     ("empty key", [put("records.customer.key", [])], BadValue, "records.customer.key", "a column or a list", ""),
     ("key as number", [put("records.customer.key", 5)], BadValue, "records.customer.key", "name or a list", ""),
     ("key twice", [put("records.customer.key", ["id", "id"])], BadValue, "records.customer.key", "`id` twice", "keep"),
+    ("number among keys", [put("records.customer.key", ["id", 5])], BadValue, "records.customer.key", "name or", ""),
+    ("nameless key", [put("records.customer.key", "")], BadValue, "records.customer.key", "name or a list", ""),
+    ("keys twice", [put("records.line.key", ["uniquekey", "transaction", "uniquekey", "transaction"])], BadValue,
+     "records.line.key", "`uniquekey` and `transaction` twice", "keep"),
     ("float as key", [put("records.customer.columns.id", "float")], BadValue, "records.customer.key", "is a float", ""),
     ("cursor no column", [put("records.customer.cursor", "lastmodified")], BadValue, "records.customer.cursor",
      "`cursor` in [records.customer] names `lastmodified`", "did you mean `lastmodifieddate`?"),
@@ -293,7 +297,7 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
     ("circle of parents", [put("records.salesorder.derived_from", "line"), put("records.salesorder.parent_key", "id")],
      BadRecords, "records.salesorder.derived_from", "in a circle: salesorder -> line -> salesorder", "a main record"),
     ("depends_on as text", [put("records.salesorder.depends_on", "customer")], BadValue,
-     "records.salesorder.depends_on", "a list of names", 'depends_on = ["customer"]'),
+     "records.salesorder.depends_on", "must be a list of names", 'depends_on = ["customer"]'),
     ("unknown dependency", [put("records.salesorder.depends_on", ["custmer"])], BadRecords,
      "records.salesorder.depends_on", "names `custmer`, which is no record", "did you mean `customer`?"),
     ("own dependency", [put("records.customer.depends_on", ["customer"])], BadRecords, "records.customer.depends_on",
@@ -351,6 +355,11 @@ def test_every_circle_is_named() -> None:
     records = {"a": table("b"), "b": table("a", "c"), "c": table("d"), "d": table("c"), "e": table("a")}
     found = mistakes_of(good(put("records", records)))
     assert sorted(error.message.rpartition(": ")[2] for error in found) == ["a -> b -> a", "c -> d -> c"]
+
+
+def test_a_refused_address_is_not_shown_for_it_may_hold_a_password() -> None:
+    (error,) = mistakes_of(good(put("netsuite.base_url", "http://example.com")))
+    assert error.message == "`base_url` in [netsuite] must be https"
 
 
 def test_a_record_that_hangs_on_a_circle_of_parents_is_no_second_mistake() -> None:

@@ -408,3 +408,29 @@ def test_a_secret_where_none_belongs_is_shown_by_its_variable(
 
 def test_the_reserved_tables_are_those_of_the_store() -> None:
     assert {*metadata.tables, VERSION_TABLE} == RESERVED_TABLES
+
+
+def test_what_is_no_credential_is_resolved_for_every_command(folder: Path) -> None:
+    text = GOOD.replace('"1234567_SB1"', '"${ACCOUNT}"').replace("[records", "[run]\nworkers = 3\n[records")
+    settings = load(folder, text, environ={"ACCOUNT": "77"}, secrets=False)
+    assert settings.netsuite.base_url == "https://77.suitetalk.api.netsuite.com"
+    assert settings.run.workers == 3
+
+
+def test_a_mistake_about_the_whole_file_comes_first_and_without_line(folder: Path) -> None:
+    text = GOOD[GOOD.index("[netsuite]") :].replace("token_id", "token_ident")
+    with pytest.raises(ConfigErrors) as caught:
+        load(folder, text)
+    first = caught.value.errors[0]
+    assert (first.message, first.where) == ("the table [database] is missing", str(folder / "waveimport.toml"))
+
+
+def test_a_section_of_the_wrong_type_is_a_mistake_and_no_fault(folder: Path) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        load(folder, 'netsuite = 5\ndatabase = "x"\n[records.a]\ncolumns = ["id"]\n')
+    assert [type(error) for error in caught.value.errors] == [BadValue, BadValue]
+
+
+def test_a_warning_nobody_asked_for_is_dropped(folder: Path) -> None:
+    (folder / "token.secret").chmod(0o644)
+    assert load(folder).netsuite.token_secret == "the-token-secret"

@@ -434,3 +434,29 @@ def test_a_section_of_the_wrong_type_is_a_mistake_and_no_fault(folder: Path) -> 
 def test_a_warning_nobody_asked_for_is_dropped(folder: Path) -> None:
     (folder / "token.secret").chmod(0o644)
     assert load(folder).netsuite.token_secret == "the-token-secret"
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong"),
+    [
+        ('url = "sqlite:///data/waveimport.db"', "url = 5"),
+        ('url = "sqlite:///data/waveimport.db"', 'url = ""'),
+        ("[netsuite]", "password_file = 5\n[netsuite]"),
+        ("[netsuite]", 'password_file = ""\n[netsuite]'),
+        ('token_secret_file = "token.secret"', "token_secret_file = 5"),
+        ('token_id = "id"', "token_id = 5"),
+    ],
+)
+def test_a_secret_or_url_of_the_wrong_type_is_one_mistake(folder: Path, written: str, wrong: str) -> None:
+    with pytest.raises(BadValue):
+        load(folder, GOOD.replace(written, wrong))
+
+
+def test_an_unset_variable_at_the_top_is_named_with_its_key(folder: Path) -> None:
+    with pytest.raises(BadSecret, match=r"variable WHO, read by `profile`, is not set"):
+        load(folder, 'profile = "${WHO}"\n' + GOOD)
+
+
+def test_a_private_key_is_not_read_where_tokens_sign(folder: Path) -> None:
+    text = GOOD.replace("[records", 'private_key_file = "gone.pem"\n[records')
+    assert load(folder, text).netsuite.private_key_file == str(folder / "gone.pem")

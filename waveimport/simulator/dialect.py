@@ -53,7 +53,6 @@ class Statement:
     count: str
     nullable: tuple[str, ...]
     formats: dict[str, tuple[str, bool]]
-    counting: bool
 
     def bind(self, values: dict[str, Value]) -> dict[str, Value]:
         """Return the values as the statement wants them bound: dates read by their format. Raises Refusal."""
@@ -154,7 +153,7 @@ class _Select:
             f"FROM ({paged})"
         )
         nullable = tuple(output.name for output in self._outputs if output.value.nullable)
-        return Statement(page, self._count_sql(), nullable, self._formats, "COUNT(" in page)
+        return Statement(page, self._count_sql(), nullable, self._formats)
 
     def subquery(self) -> tuple[str, list[_Output]]:
         """Return the SELECT as a table of raw values, one column by each output's name."""

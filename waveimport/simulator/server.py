@@ -6,8 +6,10 @@ on each request. Another resource is one more entry in `_RESOURCES`.
 """
 
 import contextlib
+import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -41,6 +43,7 @@ _MAINTENANCE = (
     b"currently unavailable while we undergo our regularly scheduled maintenance.</p></body></html>"
 )
 _DRIPS = 20
+_COUNT = re.compile(r"\bCOUNT\s*\(", re.IGNORECASE)
 _LOG_KEPT = 20_000
 
 
@@ -68,6 +71,15 @@ class Account:
 class _Body(msgspec.Struct):
     q: str
     params: list[str | int] = []
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What is known of a request so far; -1 where its URL did not say."""
+
+    query: str = ""
+    limit: int = -1
+    offset: int = -1
 
 
 @dataclass(slots=True)
@@ -129,6 +141,8 @@ class AccountServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent about clients that hang up: killed importers are what the account is here for."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
     def cut_connections(self) -> None:
         """Close every open connection, as a machine that goes down does."""
@@ -163,38 +177,42 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         started = time.perf_counter()
         number, in_flight = self.server.begin()
-        sent, fault = 0, ""
-        body = _Body("")
-        limit = offset = -1
+        asked = _Asked()
         try:
-            account = self.server.account
-            raw = self._read_body()
-            parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
-            with contextlib.suppress(msgspec.DecodeError):
-                body = msgspec.json.decode(raw, type=_Body)
-            blow = account.plan.blow(number, body.q, "count(" in body.q.lower().replace(" ", ""))
-            fault = blow.fault.kind.value if blow.fault else ""
-            if blow.delay_seconds:
-                time.sleep(blow.delay_seconds)
-            try:
-                self._check_concurrency(account.plan, in_flight)
-                early = self._early_fault(account.plan, blow, number)
-                if early is None:
-                    self._check_request()
-                    limit, offset = _bounds(parameters)
-                    page = account.queries.page(
-                        body.q, tuple(body.params), limit, offset, self.server.base_url + SUITEQL_PATH
-                    )
-                    reply = _Reply(200, page, _COLLECTION, {})
-                else:
-                    reply = early
-            except Refusal as refusal:
-                reply = _Reply(refusal.status, refusal.body(), _ERROR, refusal.headers)
-            sent = self._send(reply, blow)
+            blow, reply = self._answer(asked, number, in_flight)
         finally:
+            # Before the reply goes out: who has read it may at once send the next request, or read the log.
             self.server.end()
-            seconds = time.perf_counter() - started
-            self.server.requests.append(LoggedRequest(number, body.q, limit, offset, sent, seconds, fault))
+        fault = blow.fault.kind.value if blow.fault else ""
+        seconds = time.perf_counter() - started
+        self.server.requests.append(
+            LoggedRequest(number, asked.query, asked.limit, asked.offset, reply.status, seconds, fault)
+        )
+        self._send(reply, blow)
+
+    def _answer(self, asked: _Asked, number: int, in_flight: int) -> tuple[Blow, _Reply]:
+        """Return what strikes the request and the reply to it; note in `asked` what is known of it."""
+        account = self.server.account
+        body = _Body("")
+        raw = self._read_body()
+        with contextlib.suppress(msgspec.DecodeError):
+            body = msgspec.json.decode(raw, type=_Body)
+        asked.query = body.q
+        blow = account.plan.blow(number, body.q, _COUNT.search(body.q) is not None)
+        if blow.delay_seconds:
+            time.sleep(blow.delay_seconds)
+        try:
+            self._check_concurrency(account.plan, in_flight)
+            early = self._early_fault(account.plan, blow, number)
+            if early is not None:
+                return blow, early
+            self._check_request()
+            asked.limit, asked.offset = _bounds(dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True)))
+            url = self.server.base_url + SUITEQL_PATH
+            page = account.queries.page(body.q, tuple(body.params), asked.limit, asked.offset, url)
+            return blow, _Reply(200, page, _COLLECTION, {})
+        except Refusal as refusal:
+            return blow, _Reply(refusal.status, refusal.body(), _ERROR, refusal.headers)
 
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
@@ -246,15 +264,15 @@ class _Handler(BaseHTTPRequestHandler):
             case FaultKind.TRUNCATE | FaultKind.DRIP | FaultKind.DELAY:
                 return None
 
-    def _send(self, reply: _Reply, blow: Blow) -> int:
-        """Send the reply in one write, or as the fault has it; return the status that was sent, 0 for none."""
+    def _send(self, reply: _Reply, blow: Blow) -> None:
+        """Send the reply in one write, or as the fault has it."""
         kind = blow.fault.kind if blow.fault else None
         if kind is FaultKind.RESET:
             # With no time to linger, closing sends RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
-            return 0
+            return
         head = self._head(reply)
         whole = head if self.command == "HEAD" else head + reply.body
         if kind is FaultKind.TRUNCATE:
@@ -264,7 +282,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(whole, blow.fault.seconds)
         else:
             self.wfile.write(whole)
-        return reply.status
 
     def _head(self, reply: _Reply) -> bytes:
         lines = [

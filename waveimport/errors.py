@@ -31,7 +31,8 @@ EXIT_CODES: dict[ExitCode, str] = {
     ExitCode.OK: "complete, or nothing to do, or another run is at work or took over",
     ExitCode.FAULT: "a fault of waveimport's own",
     ExitCode.USAGE: "usage or configuration, schema older or newer than the program, file exists; nothing was written",
-    ExitCode.INCOMPLETE: "incomplete: some batches failed for good, a table or column was refused, or the job was cancelled",
+    ExitCode.INCOMPLETE: "incomplete: some batches failed for good, a table or column was refused, or the job was"
+    " cancelled meanwhile; the rest is in",
     ExitCode.LOGIN: "login refused, or the role may not use SuiteQL at all",
     ExitCode.UNREACHABLE: "source or database unreachable: the job stays as it is, the next run goes on",
     ExitCode.RECONCILIATION: "reconciliation: counted at the source and landed differ",
@@ -294,6 +295,12 @@ class DatabaseDown(DatabaseError):
     """The database could not be reached, or refused the login; nothing was lost, the next run goes on."""
 
     code = "WI-DB-002"
+
+
+class DatabaseBusy(DatabaseDown):
+    """Another process has held the write lock of the SQLite database for a minute; it may hang, or be stopped."""
+
+    code = "WI-DB-005"
 
 
 class DiskFull(DatabaseError):

@@ -56,7 +56,9 @@ def main_wave(number: int = 1, status: WaveStatus = WaveStatus.PROCESSING, **of:
     return replace(WaveView(number, WaveKind.MAIN, status, sealed=status is WaveStatus.COMPLETED, total=10), **of)
 
 
-def derived_wave(number: int = 2, parent: int = 1, status: WaveStatus = WaveStatus.PROCESSING, **of: object) -> WaveView:
+def derived_wave(
+    number: int = 2, parent: int = 1, status: WaveStatus = WaveStatus.PROCESSING, **of: object
+) -> WaveView:
     wave = WaveView(number, WaveKind.DERIVED, status, sealed=False, total=10, parent_wave=parent, depth=1)
     return replace(wave, **of)
 

@@ -69,7 +69,8 @@ class SourceHealth:
 
 
 class Coordinator:
-    """Runs one job to its end under a lease. `fetch` makes the fetcher, told how to report progress of a step."""
+    """Runs one job to its end under a lease. `fetch` makes the fetcher, told how to report progress of a step; `slots`
+    says how many batches may be at work, and may change while the job runs."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Coordinator:
         writer: Writer,
         lease: Lease,
         settings: RunSettings,
-        slots: int,
+        slots: Callable[[], int],
         trigger: Trigger,
         source: SourceHealth,
         fetch: Callable[[Callable[[Claim], None], threading.Event], Fetcher],
@@ -159,12 +160,13 @@ class Coordinator:
         """Advance, requeue, claim and hand out, until nothing more can be handed out. Returns the job's status."""
         self._next_pass = clock.monotonic() + PASS_EVERY_SECONDS
         while True:
-            free = self._slots - len(self._flights)
+            slots = max(1, self._slots())
+            free = max(0, slots - len(self._flights))
             snapshot, decision = self._writer.transact(
                 partial(
                     waves.advance,
                     lease=self._lease,
-                    limit=self._slots,
+                    limit=slots,
                     free_slots=free,
                     trigger=trigger,
                     decide=self._decide,
@@ -209,7 +211,7 @@ class Coordinator:
 
     def _hand_out(self, claim: Claim) -> None:
         self._flights[claim.batch_id, claim.attempt] = _Flight(claim, clock.monotonic() + self._step_seconds)
-        if len(self._threads) < min(self._slots, len(self._flights)):
+        if len(self._threads) < len(self._flights):
             thread = threading.Thread(target=self._serve, name=f"fetcher-{len(self._threads) + 1}", daemon=True)
             thread.start()
             self._threads.append(thread)

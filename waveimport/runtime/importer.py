@@ -31,7 +31,7 @@ from waveimport.netsuite.client import SuiteQLClient
 from waveimport.runtime import clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
-from waveimport.runtime.single_flight import FileGuard, lock_path, machine_id, owner_name, write_lock
+from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, jobs, lease, schema
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes, remember_columns
@@ -132,7 +132,7 @@ def _open(url: str, settings: Settings, switch: StopSwitch | None) -> Database:
     file = sqlite_path(url)
     how: dict[str, Any] = {"jitter": random.random}
     if file is not None:
-        how["write_lock"] = write_lock(file)
+        how["write_lock"] = WriteLock(file)
     if switch is not None:
         how["sleep"] = switch.sleep
     return Database.open(url, **how)
@@ -328,7 +328,7 @@ class _Run:
         settings = self.settings
         targets = [Target(settings.prefix + record.table_name, record) for record in self.plan.records]
         apart = None
-        if settings.destination is not None and settings.destination.url != settings.database.url:
+        if settings.destination is not None and not settings.one_database:
             apart = _open(settings.destination.url, settings, self.switch)
             self.stack.callback(apart.close)
 
@@ -393,7 +393,7 @@ class _Run:
             writer=self.writer,
             lease=held,
             settings=settings.run,
-            slots=min(settings.run.workers, client.limit),
+            slots=lambda: min(settings.run.workers, client.limit),
             trigger=self.options.trigger,
             source=SourceHealth(failing_since=lambda: client.health.failing_since, halt=client.stop),
             fetch=lambda still_at_work, halted: Fetcher(

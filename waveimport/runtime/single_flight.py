@@ -15,11 +15,12 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from waveimport.core.settings import Settings
-from waveimport.errors import LockUnusable
+from waveimport.errors import DatabaseBusy, LockUnusable
 
 SYSTEM_LOCK_DIR = Path("/var/lock/waveimport")
 WRITE_POLL_SECONDS = 0.001
 """A writer that polls at filelock's default of 50 ms waited up to 6.7 s beside a busy run."""
+WRITE_WAIT_SECONDS = 60.0
 
 
 def owner_name() -> str:
@@ -107,15 +108,37 @@ class FileGuard:
         self._lock.release()
 
 
-def write_lock(sqlite_file: Path) -> FileLock:
-    """Return the lock that every writing process of a SQLite database takes around a transaction.
+class WriteLock:
+    """The lock that every writing process of a SQLite database takes around a transaction; a context manager.
 
     `busy_timeout` alone starves: of four equal writers two committed once while the others committed 1,000 times.
     """
-    return FileLock(
-        sqlite_file.with_name(sqlite_file.name + ".write"),
-        timeout=600,
-        mode=0o600,
-        thread_local=False,
-        poll_interval=WRITE_POLL_SECONDS,
-    )
+
+    def __init__(self, sqlite_file: Path) -> None:
+        self._lock = FileLock(
+            sqlite_file.with_name(sqlite_file.name + ".write"),
+            timeout=WRITE_WAIT_SECONDS,
+            mode=0o600,
+            thread_local=False,
+            poll_interval=WRITE_POLL_SECONDS,
+        )
+
+    def __enter__(self) -> None:
+        """Take the lock. Raises DatabaseBusy when another process keeps it for a minute, LockUnusable on its file."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise DatabaseBusy(
+                f"another process has held the write lock for {WRITE_WAIT_SECONDS:.0f} s",
+                where=self._lock.lock_file,
+                help="look for a waveimport that hangs or is stopped (`fuser` names it); then run again",
+            ) from None
+        except OSError as error:
+            raise LockUnusable(
+                f"the write lock cannot be opened: {error.strerror or type(error).__name__}",
+                where=self._lock.lock_file,
+                help="mend the rights of the database's folder",
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, literal, literal_column, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -44,7 +44,8 @@ class Claim:
     row_count: int
 
 
-_LEASED = [status.value for status in sorted(LEASED)]
+# Spelt out in the statement: an expanding list cannot be sent for many batches at once.
+_LEASED: list[ColumnElement[str]] = [literal_column(f"'{status.value}'") for status in sorted(LEASED)]
 _CLAIMABLE = (
     select(
         wave_batches.c.batch_id,

@@ -75,19 +75,38 @@ def open_reader(url: str) -> Engine:
     path = sqlite_path(url)
     assert path is not None
 
-    def connect() -> sqlite3.Connection:
-        quoted = urllib.parse.quote(str(path))
+    engine = create_engine("sqlite://", creator=lambda: _connect_reader(path), hide_parameters=True)
+    event.listen(engine, "begin", _begin_deferred)
+    return engine
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """Connect without the right to write. A copy in a folder that cannot be written is read as it lies there.
+
+    SQLite makes the file of its shared index even to read, and refuses where it cannot; without a `-wal` file nobody
+    writes to the database, so that it may be read without one.
+    """
+
+    def connect(how: str) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"file:{quoted}?mode=ro",
+            f"file:{urllib.parse.quote(str(path))}?{how}",
             uri=True,
             timeout=SQLITE_BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )
 
-    engine = create_engine("sqlite://", creator=connect, hide_parameters=True)
-    event.listen(engine, "begin", _begin_deferred)
-    return engine
+    connection = connect("mode=ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        primary = error.sqlite_errorcode & 0xFF
+        unwritable = primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        if not unwritable or not path.exists() or path.with_name(path.name + "-wal").exists():
+            raise
+        connection.close()
+        connection = connect("mode=ro&immutable=1")
+    return connection
 
 
 def _open_sqlite(url: str) -> Engine:

@@ -1,0 +1,330 @@
+"""The whole way: `waveimport run` in a process of its own, over HTTP, into both databases."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mysql_server
+import pymysql
+import pytest
+from conftest import DEEP
+from filelock import FileLock, Timeout
+from project import Project, simulated
+
+from waveimport.simulator.dataset import build
+from waveimport.simulator.faults import Fault, FaultKind, Faults
+from waveimport.simulator.handle import Simulator
+
+SCALE = 0.002
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An account of 3,000 orders and their lines."""
+    path = tmp_path_factory.mktemp("account") / "account.sqlite"
+    build(path, SCALE)
+    return path
+
+
+@pytest.fixture
+def simulator(account: Path) -> Iterator[Simulator]:
+    with Simulator(data=account, scale=SCALE) as running:
+        yield running
+
+
+SMALL = "batch_size = 400\nparents_per_batch = 100\npage_size = 200\nlease_seconds = 5"
+
+
+def test_an_import_equals_the_source_row_by_row(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    job = project.imported()
+    assert project.assert_equals_source(account) == job["rows"]
+    project.assert_coordination_is_whole()
+    assert [wave["kind"] for wave in job["waves"]] == ["main", "main", "main", "derived"]
+    assert all(wave["sealed"] and wave["status"] == "completed" for wave in job["waves"])
+
+
+def test_a_second_import_lands_every_row_again_and_none_twice(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    project = simulated(tmp_path, database_url, simulator)
+    first = project.imported()
+    second = project.imported()
+    assert first["job_id"] != second["job_id"]
+    assert first["rows"] == second["rows"] == project.assert_equals_source(account)
+
+
+def test_rows_may_land_in_a_database_of_their_own(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    destination = f"sqlite:///{tmp_path / 'rows.db'}"
+    project = simulated(tmp_path, database_url, simulator, destination=destination, run=SMALL)
+    project.imported()
+    project.assert_equals_source(account)
+    project.assert_coordination_is_whole()
+
+
+def test_coordination_may_stand_in_sqlite_beside_rows_in_mysql(
+    tmp_path: Path, mysql_url: str, simulator: Simulator, account: Path
+) -> None:
+    with mysql_server.fresh_database(mysql_url) as url:
+        project = simulated(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", simulator, destination=url, run=SMALL)
+        project.imported()
+        project.assert_equals_source(account)
+
+
+def test_lines_start_to_land_before_the_last_order_batch_has(
+    tmp_path: Path, database_url: str, simulator: Simulator
+) -> None:
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    project.imported()
+    first_line = project.query("SELECT MIN(created_at) FROM wave_batches WHERE record = 'salesorderline'")[0][0]
+    first_done = project.query(
+        "SELECT MIN(updated_at) FROM wave_batches WHERE record = 'salesorderline' AND status = 'completed'"
+    )[0][0]
+    last_order = project.query("SELECT MAX(updated_at) FROM wave_batches WHERE record = 'salesorder'")[0][0]
+    assert first_line < first_done < last_order
+
+
+def test_two_runs_started_at_once_make_one_job_and_both_exit_0(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    both = [project.start("run"), project.start("run")]
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert project.query("SELECT COUNT(*), MIN(status) FROM import_jobs") == [(1, "completed")]
+    project.assert_equals_source(account)
+    project.assert_coordination_is_whole()
+
+
+def wait_for(project: Project, sql: str, seconds: float = 60.0) -> None:
+    """Wait until a query on the coordination database finds something; it may not have its tables yet."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if project.query(sql)[0][0]:
+                return
+        except (sqlite3.OperationalError, pymysql.err.ProgrammingError):
+            pass
+        time.sleep(0.02)  # another process's progress shows in its database only
+    raise AssertionError(f"never came true: {sql}")
+
+
+def test_a_killed_run_is_gone_on_with_by_the_next_at_once(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    """With a lease of an hour: the next run on the same host needs no lapse, the lock file proves the death."""
+    simulator.set_faults(Faults(latency_seconds=0.05))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL.replace("= 5", "= 3600"))
+    run = project.start("run")
+    wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorderline' AND status = 'completed'")
+    run.kill()
+    run.communicate()
+    assert project.query("SELECT COUNT(*) FROM wave_batches WHERE lease_expires_at IS NOT NULL")[0][0] > 0
+    simulator.set_faults(Faults())
+    project.imported()
+    project.assert_equals_source(account)
+    project.assert_coordination_is_whole()
+    assert project.query("SELECT COUNT(*) FROM import_jobs") == [(1,)]
+
+
+@pytest.mark.parametrize("moment", [0.35, 0.8, 1.2, 1.6, 2.2])
+def test_kill_9_at_any_moment_loses_and_doubles_nothing(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path, moment: float
+) -> None:
+    simulator.set_faults(Faults(latency_seconds=0.02))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    for _ in range(2):
+        run = project.start("run")
+        time.sleep(moment)  # the moment is the point: it falls anywhere in the life of the process
+        run.kill()
+        run.communicate()
+    simulator.set_faults(Faults())
+    project.imported()
+    project.assert_equals_source(account)
+    project.assert_coordination_is_whole()
+
+
+def test_a_slow_count_and_two_more_runs_meanwhile_make_one_set_of_waves(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    """Bug 1: a second trigger entered coordination while an 87 s COUNT ran, met the unique key of the waves that the
+    first had made, and the job failed with 4,812,213 lines counted and none imported."""
+    slow, lease = (90.0, 60) if DEEP else (5.0, 2)
+    simulator.set_faults(Faults(slow_count_seconds=slow))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL.replace("= 5", f"= {lease}"))
+    first = project.start("run", "--trigger", "cron")
+    wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE status = 'processing'")
+    others = [project.start("run", "--trigger", "retry"), project.start("run", "--trigger", "watchdog")]
+    for process in [*others, first]:
+        out, err = process.communicate(timeout=slow * 6 + 120)
+        assert process.returncode == 0, (out, err)
+    assert project.query("SELECT COUNT(*), MIN(status) FROM import_jobs") == [(1, "completed")]
+    assert project.query("SELECT COUNT(*) FROM wave_coordination") == [(4,)]
+    counts = [request for request in simulator.requests if "COUNT(" in request.query]
+    assert len(counts) == 5, "each record was counted once"
+    project.assert_equals_source(account)
+
+
+def test_a_run_without_its_lock_file_takes_over_a_lapsed_lease_and_the_old_one_steps_aside(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    """Two hosts, played by two lock folders: the second waits for no file, only for the lease to lapse."""
+    simulator.set_faults(Faults(latency_seconds=0.1))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL.replace("= 5", "= 2"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    first = project.start("run")
+    wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorder' AND status = 'completed'")
+    freeze(first.pid, tmp_path / "test.db.write")
+    try:
+        other = simulated(elsewhere, database_url, simulator, run=SMALL.replace("= 5", "= 2"))
+        wait_for(project, "SELECT COUNT(*) FROM import_jobs WHERE lease_expires_at < " + _clock(database_url))
+        simulator.set_faults(Faults())
+        job = other.imported()
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert "taken over" in err or "another run" in err
+    assert job["rows"] == other.assert_equals_source(account)
+    other.assert_coordination_is_whole()
+
+
+def freeze(pid: int, write_lock: Path) -> None:
+    """Stop a run outside of its transactions: a process that is frozen inside one keeps a SQLite database locked, and
+    nobody can take that over."""
+    for _ in range(100):
+        os.kill(pid, signal.SIGSTOP)
+        if not write_lock.exists():
+            return
+        try:
+            with FileLock(write_lock, timeout=0):
+                return
+        except Timeout:
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.01)  # let it get on with its transaction
+    raise AssertionError("the run was never outside of a transaction")
+
+
+def _clock(url: str) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f', 'now')" if url.startswith("sqlite") else "UTC_TIMESTAMP(6)"
+
+
+def test_a_hidden_table_fails_its_record_and_nothing_else(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    simulator.set_faults(Faults(hidden_tables=("vendor",)))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL + "\nmax_tries = 2")
+    done = project.run("run", "--json")
+    assert done.returncode == 3, done.stderr
+    job = json.loads(done.stdout)
+    assert job["status"] == "failed"
+    assert "vendor" in job["error"]
+    assert len(project.landed("salesorderline")) == len(project.source(account, "salesorderline"))
+    assert "Traceback" not in done.stderr
+    # The role is mended: the next run tries what failed again, in place, and the job completes.
+    simulator.set_faults(Faults())
+    mended = project.imported()
+    assert mended["job_id"] == job["job_id"]
+    project.assert_equals_source(account)
+
+
+def test_faults_of_every_passing_kind_lose_nothing(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    kinds = [
+        FaultKind.RATE_LIMIT,
+        FaultKind.SERVER_ERROR,
+        FaultKind.UNAVAILABLE,
+        FaultKind.HTML,
+        FaultKind.RESET,
+        FaultKind.TRUNCATE,
+    ]
+    simulator.set_faults(Faults(seed=7, fault=tuple(Fault(kind, probability=0.03) for kind in kinds)))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    project.imported()
+    project.assert_equals_source(account)
+    project.assert_coordination_is_whole()
+
+
+def test_a_refused_login_exits_4_once_and_the_next_run_does_not_ask(
+    tmp_path: Path, database_url: str, simulator: Simulator
+) -> None:
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    project.netsuite = project.netsuite.replace('token_secret = "', 'token_secret = "wrong')
+    project.write(SMALL)
+    first = project.run("run")
+    asked = len(simulator.requests)
+    second = project.run("run")
+    assert (first.returncode, second.returncode) == (4, 4), first.stderr + second.stderr
+    assert asked <= 10
+    assert len(simulator.requests) == asked
+    assert "error[WI-SRC-006]" in first.stderr
+    # Other credentials are another matter: they are tried at once.
+    project.netsuite = simulator.netsuite_toml()
+    project.write(SMALL)
+    assert project.run("run").returncode == 0
+
+
+def test_sigterm_hands_back_and_exits_143_and_the_next_run_goes_on(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    simulator.set_faults(Faults(latency_seconds=0.1))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    run = project.start("run")
+    wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE status = 'completed'")
+    run.terminate()
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 143, err
+    assert project.query("SELECT COUNT(*) FROM wave_batches WHERE lease_expires_at IS NOT NULL") == [(0,)]
+    assert project.query("SELECT lease_owner FROM import_jobs") == [(None,)]
+    simulator.set_faults(Faults())
+    project.imported()
+    project.assert_equals_source(account)
+
+
+def test_max_runtime_pauses_with_exit_7(tmp_path: Path, database_url: str, simulator: Simulator) -> None:
+    simulator.set_faults(Faults(latency_seconds=0.3))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    done = project.run("run", "--max-runtime", "1.5s")
+    assert done.returncode == 7, done.stderr
+    assert project.query("SELECT status FROM import_jobs") == [("processing",)]
+
+
+def test_a_source_that_is_gone_exits_5_and_leaves_the_job_resumable(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    project = simulated(tmp_path, database_url, simulator, run=SMALL + "\ngive_up_after_seconds = 2")
+    right = project.netsuite
+    project.netsuite = right.replace(simulator.base_url, "http://127.0.0.1:9")
+    project.write(SMALL + "\ngive_up_after_seconds = 2")
+    done = project.run("run")
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.query("SELECT status, lease_owner FROM import_jobs") == [("processing", None)]
+
+
+def test_another_configuration_is_refused_for_an_unfinished_job_with_the_difference(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    simulator.set_faults(Faults(latency_seconds=0.3))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    assert project.run("run", "--max-runtime", "1.2s").returncode == 7
+    project.records = project.records.replace('memo = "text", custbody', "custbody")
+    project.write(SMALL)
+    simulator.set_faults(Faults())
+    refused = project.run("run")
+    assert refused.returncode == 2, refused.stderr
+    assert "records.salesorder.columns.memo: removed" in refused.stderr
+    assert "waveimport cancel import_" in refused.stderr
+    adopted = project.run("run", "--adopt-config")
+    assert adopted.returncode == 0, adopted.stderr
+    project.assert_equals_source(account)

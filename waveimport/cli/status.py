@@ -1,0 +1,122 @@
+"""`waveimport status`: the job, its waves and batches, its alerts; read-only, also while a run writes."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from waveimport.cli.app import App
+from waveimport.cli.reading import NO_JOB_YET
+from waveimport.errors import ExitCode
+
+if TYPE_CHECKING:
+    from waveimport.core.settings import Settings
+    from waveimport.runtime.failures import FailedBatch
+    from waveimport.store.transactions import Database
+
+REDRAW_SECONDS = 2.0
+FAILURES_SHOWN = 20
+
+
+@click.command()
+@click.argument("job_id", required=False)
+@click.option("--failed", is_flag=True, help="List the failed batches, each with its query and error.")
+@click.option("--watch", is_flag=True, help=f"Draw again every {REDRAW_SECONDS:g} s until the job has ended.")
+@click.option("--exit-code", "with_exit_code", is_flag=True, help="Exit 20 when an alert stands.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.pass_obj
+def command(
+    app: App, job_id: str | None, failed: bool, watch: bool, with_exit_code: bool, as_json: bool
+) -> int:
+    """Show a job (by default the newest of the profile): its waves and batches, rates, alerts.
+
+    It only reads, needs no credentials, and disturbs no run that is at work.
+    """
+    if watch and as_json:
+        raise click.UsageError("--json is one document, --watch draws again and again")
+    settings = app.settings(secrets=False)
+    from waveimport.cli.reading import find_job, open_for_reading
+
+    with open_for_reading(settings) as database:
+        found = find_job(database, settings, job_id)
+        if database is None or found is None:
+            _say_none(as_json)
+            return ExitCode.OK
+        alerting = _watch(database, settings, found, failed) if watch else _once(
+            database, settings, found, failed, as_json
+        )
+    return ExitCode.ALERT if with_exit_code and alerting else ExitCode.OK
+
+
+def _say_none(as_json: bool) -> None:
+    from waveimport.cli.render import print_json
+
+    if as_json:
+        print_json({"schema_version": 1, "jobs": []})
+    else:
+        click.echo(NO_JOB_YET)
+
+
+def _once(database: "Database", settings: "Settings", job_id: str, failed: bool, as_json: bool) -> bool:
+    """Show the job once. Returns whether an alert stands."""
+    from dataclasses import asdict
+
+    from waveimport.cli.reading import look
+    from waveimport.cli.render import job_lines, print_json
+    from waveimport.core.progress import job_object
+    from waveimport.runtime.failures import read_failures
+
+    job, alerts = look(database, settings, job_id)
+    failures = read_failures(database, settings, job_id) if failed else []
+    if as_json:
+        document = job_object(job, alerts)
+        if failed:
+            document["failed_batches"] = [asdict(failure) for failure in failures]
+        print_json({"schema_version": 1, "jobs": [document]})
+    else:
+        for line in job_lines(job, alerts):
+            click.echo(line)
+        for line in _failure_lines(failures) if failed else ():
+            click.echo(line)
+    return bool(alerts)
+
+
+def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
+    yield ""
+    yield f"{len(failures)} failed batches" if failures else "no failed batches"
+    for failure in failures[:FAILURES_SHOWN]:
+        yield ""
+        yield f"{failure.batch_id}  wave {failure.wave_number}, {failure.record}, {failure.tries} tries"
+        yield f"  covers: {failure.covers}"
+        yield f"  query:  {failure.query or failure.no_query}"
+        yield f"  error:  {failure.error}"
+    if len(failures) > FAILURES_SHOWN:
+        yield ""
+        yield f"and {len(failures) - FAILURES_SHOWN} more: `waveimport status --failed --json` lists them all"
+    if failures:
+        yield ""
+        yield "the next `waveimport run` tries them again"
+
+
+def _watch(database: "Database", settings: "Settings", job_id: str, failed: bool) -> bool:
+    """Show the job again and again until it has ended. Returns whether an alert stood in the end."""
+    from waveimport.cli.reading import look
+    from waveimport.cli.render import job_lines
+    from waveimport.core.waves import UNFINISHED_JOB
+    from waveimport.runtime import clock
+    from waveimport.runtime.failures import read_failures
+
+    while True:
+        job, alerts = look(database, settings, job_id)
+        lines = [f"{job.now:%Y-%m-%d %H:%M:%S} UTC", *job_lines(job, alerts)]
+        if failed:
+            lines.extend(_failure_lines(read_failures(database, settings, job_id)))
+        if sys.stdout.isatty():
+            click.clear()
+        click.echo("\n".join(lines))
+        if job.status not in UNFINISHED_JOB:
+            return bool(alerts)
+        if not sys.stdout.isatty():
+            click.echo("")
+        clock.pause(REDRAW_SECONDS)

@@ -232,7 +232,7 @@ def test_the_account_is_gone_after_its_block(small_account: Path) -> None:
     with Simulator(data=small_account, scale=0.001) as running, requests.Session() as session:
         asking(running, session)("SELECT id FROM subsidiary")
         port = int(running.base_url.rpartition(":")[2])
-        idle = socket.create_connection(("127.0.0.1", port))
+        idle = socket.create_connection(("127.0.0.1", port), timeout=30)
         idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert idle.recv(65536)
     with idle:

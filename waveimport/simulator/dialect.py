@@ -44,9 +44,9 @@ class _SuiteQL(Oracle):
 class Statement:
     """A translated shape.
 
-    `page` wants the parameters of `bind` and `_limit`, `_offset`; it gives one row, (rows of the page, the rows as a
-    JSON array). `count` gives one row with the number of all rows. A NULL stands in the JSON as `,"name":null` and has
-    to be cut out: `nullable` are the names that can be NULL.
+    `page` wants the parameters of `bind` and `_limit`, `_offset`; it gives one row: the rows of the page, these as a
+    JSON array, and for each name in `nullable` how many of them have a value. A NULL stands in the JSON as
+    `,"name":null` and has to be cut out. `count` gives one row with the number of all rows.
     """
 
     page: str
@@ -148,12 +148,13 @@ class _Select:
         else:
             paged = f"SELECT * FROM ({paged}) LIMIT :_limit OFFSET :_offset"
         members = ", ".join(f"{_quote(name)}, c{number}" for number, name in enumerate(names))
+        nullable = {number: name for number, name in enumerate(names) if self._outputs[number].value.nullable}
+        filled = "".join(f", count(c{number})" for number in nullable)
         page = (
-            f"SELECT count(*), CAST(json_group_array(json_object('links', json_array(), {members})) AS BLOB) "
+            f"SELECT count(*), CAST(json_group_array(json_object('links', json_array(), {members})) AS BLOB){filled} "
             f"FROM ({paged})"
         )
-        nullable = tuple(output.name for output in self._outputs if output.value.nullable)
-        return Statement(page, self._count_sql(), nullable, self._formats)
+        return Statement(page, self._count_sql(), tuple(nullable.values()), self._formats)
 
     def subquery(self) -> tuple[str, list[_Output]]:
         """Return the SELECT as a table of raw values, one column by each output's name."""

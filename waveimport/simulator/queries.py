@@ -52,7 +52,7 @@ class Queries:
         rows = max(0, min(limit, self._row_cap - offset))
         with self._connection() as connection:
             try:
-                count, items = connection.execute(
+                count, items, *filled = connection.execute(
                     statement.page, {**values, "_limit": rows, "_offset": offset}
                 ).fetchone()
                 if count < rows and (count or not offset):
@@ -62,7 +62,9 @@ class Queries:
             except (OverflowError, sqlite3.OperationalError):
                 # A number beyond 64 bits, or a sum of such.
                 raise unsupported("out of bounds") from None
-        for name in statement.nullable:
+        for name, values_given in zip(statement.nullable, filled, strict=True):
+            if values_given == count:
+                continue
             # Inside a JSON string a quote is escaped, so this can only be a member of an object.
             items = items.replace(b"," + msgspec.json.encode(name) + b":null", b"")
         reachable = total if self._cap_mode is CapMode.EMPTY else min(total, self._row_cap)

@@ -17,7 +17,7 @@ from waveimport.simulator.refusals import Refusal, invalid_login
 TIMESTAMP_SECONDS = 300
 _NONCES_KEPT = 500_000
 
-# It tells every refused signature on the root logger's behalf, which for a simulated refusal is noise.
+# It logs each refused signature; refusals are ordinary here, and without a handler they would go to stderr.
 logging.getLogger("oauthlib").addHandler(logging.NullHandler())
 
 

@@ -11,10 +11,11 @@ from queue import Empty, LifoQueue
 import msgspec
 
 from waveimport.simulator.dataset import connect
-from waveimport.simulator.dialect import Statement, Translator
+from waveimport.simulator.dialect import Translator
 from waveimport.simulator.faults import CapMode
 from waveimport.simulator.literals import Value
 from waveimport.simulator.refusals import bad_parameter, unsupported
+from waveimport.simulator.selects import Statement
 
 _TOTALS_KEPT = 2048
 

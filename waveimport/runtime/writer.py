@@ -25,7 +25,7 @@ Work = Callable[[Any], Any]
 
 GROUP_MOST = 32
 """Pieces of work in one commit."""
-GROUP_ROWS = 8_000
+GROUP_ROWS = 5_000
 PAUSE_SECONDS = 0.002
 """Between groups, so that an occasional writer of another process gets its turn."""
 MYSQL_LOADERS = 2

@@ -178,13 +178,15 @@ class Upsert:
             self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}"
         self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
         self._chunk = max(1, min(ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
-        self._full = self._statement(self._chunk)
+        self._statements: dict[int, str] = {}
         # Kinds whose values `core.records` has validated to be digits and punctuation are written as they are.
         self._bare = [column.kind in _BARE for column in columns]
         self._clock = str(now().compile(dialect=connection.dialect))
 
     def _statement(self, rows: int) -> str:
-        return self._head + ", ".join([self._row] * rows) + self._tail
+        if rows not in self._statements:
+            self._statements[rows] = self._head + ", ".join([self._row] * rows) + self._tail
+        return self._statements[rows]
 
     def execute(self, connection: Connection, rows: Sequence[Row], *, job_id: str, packet_bytes: int) -> None:
         """Upsert the rows. Raises BadData for one that is larger than the server takes in a packet (`packet_bytes`).
@@ -196,13 +198,21 @@ class Upsert:
             self._execute_mysql(connection, rows, job_id, packet_bytes)
             return
         clock = connection.exec_driver_sql(f"SELECT {self._clock}").scalar_one()
-        for start in range(0, len(rows), self._chunk):
-            part = rows[start : start + self._chunk]
+        start = 0
+        while start < len(rows):
+            size = self._size(len(rows) - start)
             flat: list[Any] = [job_id, clock]
-            for row in part:
+            for row in rows[start : start + size]:
                 flat.extend(row)
-            statement = self._full if len(part) == self._chunk else self._statement(len(part))
-            connection.exec_driver_sql(statement, tuple(flat))
+            connection.exec_driver_sql(self._statement(size), tuple(flat))
+            start += size
+
+    def _size(self, left: int) -> int:
+        """Return how many rows the next statement takes: the full number, else a power of two.
+
+        SQLite keeps prepared statements, of about a megabyte each; one for every number of rows would be kept too.
+        """
+        return self._chunk if left >= self._chunk else 1 << (left.bit_length() - 1)
 
     def _execute_mysql(self, connection: Connection, rows: Sequence[Row], job_id: str, packet_bytes: int) -> None:
         lead = f"('{escape_string(job_id)}', {self._clock}, "

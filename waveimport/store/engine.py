@@ -117,11 +117,11 @@ def _open_sqlite(url: str) -> Engine:
         if not path.exists():
             path.touch(mode=0o600)
         connection = sqlite3.connect(
-            path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -32768")
+        connection.execute("PRAGMA cache_size = -16384")
         return connection
 
     engine = create_engine("sqlite://", creator=connect, hide_parameters=True)

@@ -6,12 +6,14 @@ that left 35 batches pending for ever *was* an empty one. Repeats are counted in
 
 from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, insert, literal_column, select, update
 from sqlalchemy.engine import Connection
 
 from waveimport.core.waves import DECISION_VERSION, Decision, JobSnapshot, Trigger
+from waveimport.errors import JournalDamaged
 from waveimport.store.dialect import now
 from waveimport.store.tables import batch_events, import_jobs, wave_journal
 
@@ -127,23 +129,42 @@ class Entry(msgspec.Struct, frozen=True):
     decision: Decision | None
 
 
-def entries(connection: Connection, job_id: str, *, until: int | None = None) -> list[Entry]:
-    """Return the journal of a job in order, up to number `until` (inclusive)."""
+def entries(
+    connection: Connection, job_id: str, *, until: int | None = None, after: int = 0, limit: int | None = None
+) -> list[Entry]:
+    """Return the journal of a job in order, behind number `after`, up to number `until` (inclusive), at most `limit`.
+
+    A long journal is read in parts by `after` and `limit`. Raises JournalDamaged for an entry that cannot be decoded.
+    """
     query = select(wave_journal).where(wave_journal.c.job_id == job_id).order_by(wave_journal.c.seq)
     if until is not None:
         query = query.where(wave_journal.c.seq <= until)
-    return [
-        Entry(
-            seq=row.seq,
-            at=row.at,
-            source=row.source,
-            token=row.token,
-            event=row.event,
-            note=row.note,
-            decision_version=row.decision_version,
-            code_version=row.code_version,
-            snapshot=None if row.snapshot is None else msgspec.json.decode(row.snapshot, type=JobSnapshot),
-            decision=None if row.decision is None else msgspec.json.decode(row.decision, type=Decision),
-        )
-        for row in connection.execute(query)
-    ]
+    if after:
+        query = query.where(wave_journal.c.seq > after)
+    if limit is not None:
+        query = query.limit(limit)
+    return [_entry(row) for row in connection.execute(query)]
+
+
+def _entry(row: Any) -> Entry:
+    try:
+        snapshot = None if row.snapshot is None else msgspec.json.decode(row.snapshot, type=JobSnapshot)
+        decision = None if row.decision is None else msgspec.json.decode(row.decision, type=Decision)
+    except msgspec.DecodeError as error:
+        raise JournalDamaged(
+            f"entry {row.seq} of the journal of {row.job_id} cannot be decoded: {error}",
+            where=f"wave_journal, seq {row.seq}, written by waveimport {row.code_version}",
+            help="another version may have written it, or it was changed by hand; `--until` stops before it",
+        ) from None
+    return Entry(
+        seq=row.seq,
+        at=row.at,
+        source=row.source,
+        token=row.token,
+        event=row.event,
+        note=row.note,
+        decision_version=row.decision_version,
+        code_version=row.code_version,
+        snapshot=snapshot,
+        decision=decision,
+    )

@@ -345,3 +345,10 @@ class LockUnusable(WaveImportError):
 
     code = "WI-RUN-003"
     exit_code = ExitCode.USAGE
+
+
+class JournalDamaged(WaveImportError):
+    """An entry of a job's journal cannot be decoded: another version wrote it, or it was changed by hand."""
+
+    code = "WI-RUN-005"
+    exit_code = ExitCode.DIVERGED

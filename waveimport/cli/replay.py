@@ -1,0 +1,152 @@
+"""`waveimport replay`: the journal of a job told again, each decision recomputed by the code of today."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waveimport.cli.app import App
+from waveimport.errors import ExitCode
+
+if TYPE_CHECKING:
+    from waveimport.core.progress import Alert
+    from waveimport.runtime.retelling import Retold
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--until", type=click.IntRange(min=1), metavar="N", help="Only the first N entries.")
+@click.option("--strict", is_flag=True, help="Exit 21 also where another version of the rules had decided.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.pass_obj
+def command(app: App, job_id: str, until: int | None, strict: bool, as_json: bool) -> int:
+    """Tell again what each coordination pass of JOB_ID saw and decided, and why.
+
+    Every decision is recomputed. At the first that the same version of the rules would take otherwise today it stops,
+    shows the difference and exits 21. What another version decided otherwise is shown and passed. Neighbours that
+    say the same are folded, unless -v is given. It only reads.
+    """
+    settings = app.settings(secrets=False)
+    from waveimport.cli.reading import find_job, look, open_for_reading
+    from waveimport.runtime.retelling import retell
+
+    with open_for_reading(settings) as database:
+        found = find_job(database, settings, job_id)
+        assert database is not None, "a job that was found is in a database"
+        assert found is not None, "a job that was asked for by name is found, or unknown"
+        job, alerts = look(database, settings, found)
+        tally = _Tally(strict)
+        entries = tally.watch(retell(database, found, until=until))
+        if as_json:
+            _print_json(found, entries, tally, alerts)
+        else:
+            _print_text(entries, tally, alerts, fold=app.verbosity < 1, status=job.status.value)
+    return ExitCode.DIVERGED if tally.diverged else ExitCode.OK
+
+
+class _Tally:
+    """What the entries that went by add up to. `divergence` is the first entry that counts as one: of the same
+    version of the rules where there is one, else of another."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.entries = 0
+        self.recomputed = 0
+        self.otherwise = 0
+        self.diverged = False
+        self.divergence: Retold | None = None
+
+    def watch(self, entries: "Iterable[Retold]") -> "Iterator[Retold]":
+        """Yield the entries up to and with the first divergence that decides the exit code."""
+        for one in entries:
+            self.entries += 1
+            self.recomputed += one.replayed.recomputed is not None
+            self.diverged = not one.replayed.agrees and (one.same_version or self.strict)
+            if not one.replayed.agrees:
+                self.otherwise += 1
+                if self.diverged or self.divergence is None:
+                    self.divergence = one
+            yield one
+            if self.diverged:
+                return
+
+
+def _print_text(
+    entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]", *, fold: bool, status: str
+) -> None:
+    from waveimport import __version__
+    from waveimport.cli.timeline import timeline
+    from waveimport.core.waves import DECISION_VERSION
+
+    for line in timeline(entries, fold=fold):
+        click.echo(line)
+    click.echo("")
+    counted = f"{tally.entries} entries, {tally.recomputed} decisions recomputed"
+    if tally.divergence is None:
+        click.echo(f"{counted}: all agree (rules {DECISION_VERSION}, waveimport {__version__}); the job is {status}")
+    else:
+        entry = tally.divergence.entry
+        versions = (
+            f"recorded by rules {entry.decision_version} (waveimport {entry.code_version}),"
+            f" recomputed by rules {DECISION_VERSION} (waveimport {__version__})"
+        )
+        if tally.diverged:
+            click.echo(f"{counted}; stopped at the first divergence, entry {entry.seq}: {versions}")
+        else:
+            click.echo(f"{counted}; {tally.otherwise} decided otherwise today, first entry {entry.seq}: {versions}")
+    for alert in alerts:
+        click.echo(f"alert[{alert.code}]: {alert.message}")
+
+
+def _print_json(
+    job_id: str, entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]"
+) -> None:
+    """Write the document piece by piece: a journal may be longer than memory is wide."""
+    click.echo(f'{{"job_id": {json.dumps(job_id)}, "entries": [', nl=False)
+    for number, one in enumerate(entries):
+        click.echo((",\n" if number else "\n") + json.dumps(_entry(one), ensure_ascii=False), nl=False)
+    rest = {
+        "divergence": None if tally.divergence is None else _divergence(tally.divergence),
+        "alerts": [
+            {"code": alert.code, "wave_number": alert.wave_number, "message": alert.message, "next": alert.next}
+            for alert in alerts
+        ],
+    }
+    click.echo(f"\n], {json.dumps(rest, ensure_ascii=False)[1:]}")
+
+
+def _entry(one: "Retold") -> dict[str, Any]:
+    from waveimport.core.progress import moment
+
+    entry = one.entry
+    return {
+        "seq": entry.seq,
+        "at": moment(entry.at),
+        "source": entry.source,
+        "token": entry.token,
+        "event": entry.event,
+        "note": entry.note,
+        "decision_version": entry.decision_version,
+        "code_version": entry.code_version,
+        "snapshot": _plain(entry.snapshot),
+        "decision": _plain(entry.decision),
+        "recomputed": _plain(one.replayed.recomputed),
+        "agrees": one.replayed.agrees,
+    }
+
+
+def _divergence(one: "Retold") -> dict[str, Any]:
+    return {
+        "seq": one.entry.seq,
+        "recorded": _plain(one.entry.decision),
+        "recomputed": _plain(one.replayed.recomputed),
+        "differences": list(one.replayed.differences),
+        "same_version": one.same_version,
+    }
+
+
+def _plain(value: Any) -> Any:
+    from dataclasses import asdict
+
+    return None if value is None else asdict(value)

@@ -1,0 +1,118 @@
+"""A journal as lines: what was decided, in words, and neighbours that say the same folded into one."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from waveimport.cli.render import span
+from waveimport.core.waves import Decision
+from waveimport.runtime.retelling import Retold
+
+HEAD = f"{'SEQ':>5}  {'TIME (UTC)':<23}  {'+DELTA':>10}  {'SOURCE':<8}  {'TOKEN':>5}  {'EVENT':<7}  DECISION  (WHY)"
+
+
+class _Hidden:
+    """Alike neighbours that are not shown: how many, which, what they dispatched."""
+
+    def __init__(self) -> None:
+        self.seqs: list[int] = []  # the first and the last
+        self.count = 0
+        self.dispatched: Counter[int] = Counter()
+
+    def add(self, one: Retold) -> None:
+        self.seqs = [*self.seqs[:1], one.entry.seq]
+        self.count += 1
+        for order in one.entry.decision.dispatch if one.entry.decision else ():
+            self.dispatched[order.wave_number] += order.count
+
+    def line(self) -> str:
+        seqs = f"{self.seqs[0]}" if self.count == 1 else f"{self.seqs[0]} to {self.seqs[-1]}"
+        batches = ", ".join(f"{count} of wave {wave}" for wave, count in sorted(self.dispatched.items()))
+        return f"{'…':>5}  {self.count} more like it ({seqs})" + (f", which dispatched {batches}" if batches else "")
+
+
+def timeline(retold: Iterable[Retold], *, fold: bool) -> Iterator[str]:
+    """Yield the lines of the entries as they come; with `fold`, of alike neighbours the first, how many, the last.
+
+    Alike are passes of one source under one token that move nothing and differ at most in how much they dispatch. An
+    entry that disagrees with today's code is never folded.
+    """
+    yield HEAD
+    before: datetime | None = None
+    shown: Retold | None = None
+    latest: tuple[str, Retold] | None = None
+    hidden = _Hidden()
+    for one in retold:
+        line = _line(one, before)
+        before = one.entry.at
+        if fold and shown is not None and _alike(shown, one):
+            if latest is not None:
+                hidden.add(latest[1])
+            latest = (line, one)
+            continue
+        yield from _folded(hidden, latest)
+        hidden, latest, shown = _Hidden(), None, one
+        yield line
+        for difference in one.replayed.differences:
+            yield f"{'':>7}{'decided otherwise today' if not one.same_version else 'DIVERGENCE'}: {difference}"
+    yield from _folded(hidden, latest)
+
+
+def _folded(hidden: _Hidden, latest: tuple[str, Retold] | None) -> Iterator[str]:
+    if hidden.count:
+        yield hidden.line()
+    if latest is not None:
+        yield latest[0]
+
+
+def _alike(first: Retold, second: Retold) -> bool:
+    return _kind(first) is not None and _kind(first) == _kind(second)
+
+
+def _kind(one: Retold) -> tuple[object, ...] | None:
+    """Return what alike entries share, None for an entry that stands alone."""
+    entry, decision = one.entry, one.entry.decision
+    if decision is None or decision.changes_rows or not one.replayed.agrees:
+        return None
+    waves = tuple(sorted(order.wave_number for order in decision.dispatch))
+    return (entry.event, entry.source, entry.token, waves, decision.requeue, decision.reason)
+
+
+def _line(one: Retold, before: datetime | None) -> str:
+    entry = one.entry
+    delta = "" if before is None else _delta(max(0.0, (entry.at - before).total_seconds()))
+    moment = entry.at.isoformat(sep=" ", timespec="milliseconds")
+    what = decision_words(entry.decision) if entry.decision is not None else entry.note or "-"
+    why = reason_words(entry.decision) if entry.decision is not None else ""
+    head = f"{entry.seq:>5}  {moment:<23}  {delta:>10}  {entry.source:<8}  {entry.token:>5}  {entry.event:<7}  {what}"
+    return f"{head}  ({why})" if why else head
+
+
+def _delta(seconds: float) -> str:
+    # Passes follow one another within milliseconds, which `span` would round away.
+    return f"+{seconds:.3f} s" if seconds < 60 else f"+{span(seconds)}"
+
+
+def decision_words(decision: Decision) -> str:
+    """Return what was decided: `job processing; wave 1 pending -> processing; seal 4; dispatch 2 of wave 1`."""
+    parts = [f"job {decision.job}"] if decision.job else []
+    parts += [f"planning: {decision.coordination_status}"] if decision.coordination_status else []
+    parts += [f"wave {move.wave_number} {move.source} -> {move.target}" for move in decision.moves]
+    parts += [f"seal wave {', '.join(str(seal.wave_number) for seal in decision.seals)}"] if decision.seals else []
+    parts += [f"requeue in wave {', '.join(map(str, decision.requeue))}"] if decision.requeue else []
+    if decision.dispatch:
+        orders = (
+            f"{order.count}{' plans' if order.plans_only else ''} of wave {order.wave_number}"
+            for order in decision.dispatch
+        )
+        parts.append(f"dispatch {', '.join(orders)}")
+    return "; ".join(parts) or "nothing"
+
+
+def reason_words(decision: Decision) -> str:
+    """Return why: the reason of the whole, then those of its moves, seals and dispatches, each said once."""
+    reasons = [decision.reason]
+    reasons += [f"wave {move.wave_number}: {move.reason}" for move in decision.moves]
+    reasons += [f"wave {seal.wave_number} sealed: {seal.reason}" for seal in decision.seals]
+    reasons += [order.reason for order in decision.dispatch]
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))

@@ -1,0 +1,46 @@
+"""A journal told again: entry by entry from the database, each decision recomputed by the code of today."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from waveimport.core.replay import Replayed, replay
+from waveimport.core.waves import DECISION_VERSION
+from waveimport.store import journal
+from waveimport.store.journal import Entry
+from waveimport.store.transactions import Database
+
+ENTRIES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Retold:
+    """One entry of the journal, and what today's code makes of its snapshot."""
+
+    entry: Entry
+    replayed: Replayed
+
+    @property
+    def same_version(self) -> bool:
+        """Whether the rules that decided then are, by their number, those of today."""
+        return self.entry.decision_version == DECISION_VERSION
+
+
+def retell(database: Database, job_id: str, *, until: int | None = None) -> Iterator[Retold]:
+    """Yield the journal of a job in order, up to number `until`; a part of it at a time is in memory.
+
+    Raises JournalDamaged for an entry that cannot be decoded.
+    """
+    after = 0
+    while True:
+        seen = after
+        part = database.run(
+            lambda connection: journal.entries(
+                connection, job_id, until=until, after=seen, limit=ENTRIES_AT_ONCE  # noqa: B023 - called at once
+            )
+        )
+        folded = replay((entry.seq, entry.snapshot, entry.decision) for entry in part)
+        for entry, replayed in zip(part, folded, strict=True):
+            yield Retold(entry, replayed)
+        if len(part) < ENTRIES_AT_ONCE:
+            return
+        after = part[-1].seq

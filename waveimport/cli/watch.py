@@ -61,8 +61,6 @@ class Watcher:
     def __call__(self, job_id: str) -> None:
         """Show the job, unless it was shown just now. A failed look is passed over: the run goes on."""
         now = clock.monotonic()
-        if self._next == 0.0 and not self._bars:
-            self._next = now + LINE_EVERY_SECONDS
         if now < self._next:
             return
         try:
@@ -72,14 +70,15 @@ class Watcher:
             self._next = now + LINE_EVERY_SECONDS
             return
         took = clock.monotonic() - now
-        if self._first_rows is None:
+        first = self._first_rows is None
+        if first:
+            # What an earlier run landed is not this one's speed.
             self._first_rows = job.rows
         if self._bars:
             self._draw(job)
-            self._next = now + max(1.0, took / SHARE_OF_TIME)
-        else:
+        elif not first:
             log.info("%s", self._line(job))
-            self._next = now + max(LINE_EVERY_SECONDS, took / SHARE_OF_TIME)
+        self._next = now + max(1.0 if self._bars else LINE_EVERY_SECONDS, took / SHARE_OF_TIME)
 
     def _line(self, job: JobProgress) -> str:
         seconds = max(0.001, clock.monotonic() - self._began)

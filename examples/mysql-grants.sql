@@ -1,0 +1,4 @@
+-- What waveimport needs of MySQL or MariaDB, and no more.
+CREATE DATABASE netsuite CHARACTER SET utf8mb4;
+CREATE USER 'waveimport'@'%' IDENTIFIED BY 'a password of your own';
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, REFERENCES ON netsuite.* TO 'waveimport'@'%';

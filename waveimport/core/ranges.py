@@ -103,9 +103,13 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _fit(batch_id: str) -> str:
-    """Return the id, its middle replaced by a hash where it is too long or not ASCII: still deterministic."""
-    if len(batch_id) <= MAX_BATCH_ID and batch_id.isascii():
+    """Return the id, its middle replaced by a hash where it cannot stand as it is: still deterministic.
+
+    That is where it is too long, not ASCII, or ends in a blank, which MySQL's `ascii_bin` pads away: the children of
+    the text keys `a` and `a ` would be one batch.
+    """
+    if len(batch_id) <= MAX_BATCH_ID and batch_id.isascii() and not batch_id.endswith(" "):
         return batch_id
-    ascii_id = batch_id.encode("ascii", "replace").decode()
+    ascii_id = batch_id.encode("ascii", "replace").decode().rstrip(" ")
     digest = hashlib.sha256(batch_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
     return f"{ascii_id[:80]}~{digest}~{ascii_id[-80:]}"

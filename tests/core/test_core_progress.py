@@ -1,0 +1,165 @@
+"""A job in numbers: the published object, and what counts as standing wrong."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from waveimport.core.progress import JobProgress, WaveProgress, alerts_of, job_object, moment
+from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
+
+NOW = datetime(2026, 11, 22, 12, 0, 0)
+
+
+def wave(
+    number: int = 1,
+    batches: Mapping[BatchStatus, int] | None = None,
+    *,
+    idle_seconds: float | None = 0.0,
+    status: WaveStatus = WaveStatus.PROCESSING,
+) -> WaveProgress:
+    return WaveProgress(
+        wave_number=number,
+        kind=WaveKind.MAIN,
+        status=status,
+        sealed=False,
+        parent_wave=None,
+        rows={"order": 10, "item": 5},
+        batches={BatchStatus.PENDING: 2, BatchStatus.COMPLETED: 3} if batches is None else batches,
+        tries=1,
+        expected={"order": 20},
+        last_commit=None if idle_seconds is None else NOW - timedelta(seconds=idle_seconds),
+    )
+
+
+def job(*waves: WaveProgress) -> JobProgress:
+    return JobProgress(
+        job_id="import_1",
+        profile="p",
+        mode="full",
+        status=JobStatus.PROCESSING,
+        created_at=NOW - timedelta(hours=1),
+        finished_at=None,
+        error=None,
+        lease_owner="host:1",
+        lease_token=3,
+        lease_expires_at=NOW + timedelta(seconds=30),
+        idle_passes=0,
+        waves=waves,
+        now=NOW,
+    )
+
+
+def codes(of: JobProgress) -> list[str]:
+    return [alert.code for alert in alerts_of(of, stuck_after_seconds=300, passes_without_effect=100)]
+
+
+def test_a_job_that_commits_has_no_alert() -> None:
+    assert codes(job(wave())) == []
+
+
+@pytest.mark.parametrize(("idle", "stands"), [(299.0, []), (300.0, ["wave_stuck"])])
+def test_a_wave_with_work_that_commits_nothing_is_stuck(idle: float, stands: list[str]) -> None:
+    assert codes(job(wave(idle_seconds=idle))) == stands
+
+
+def test_a_heartbeat_does_not_hide_a_stuck_wave() -> None:
+    held = replace(job(wave(idle_seconds=301)), lease_expires_at=NOW + timedelta(hours=1))
+    assert codes(held) == ["wave_stuck"]
+
+
+def test_a_wave_that_never_committed_is_stuck_from_the_jobs_creation() -> None:
+    assert codes(job(wave(idle_seconds=None))) == ["wave_stuck"]
+
+
+def test_a_wave_without_work_is_not_stuck() -> None:
+    assert codes(job(wave(batches={BatchStatus.COMPLETED: 3}, idle_seconds=9999))) == []
+    assert codes(job(wave(status=WaveStatus.COMPLETED, idle_seconds=9999))) == []
+
+
+def test_a_lease_that_lapsed_names_its_dead_holder_and_the_command() -> None:
+    lapsed = replace(job(wave()), lease_expires_at=NOW - timedelta(minutes=10))
+    (alert,) = alerts_of(lapsed, stuck_after_seconds=300, passes_without_effect=100)
+    assert (alert.code, alert.wave_number, alert.next) == ("dead_holder", None, "waveimport run")
+    assert alert.message == "host:1 let its lease lapse 10 min ago"
+
+
+@pytest.mark.parametrize(("passes", "stands"), [(99, []), (100, ["passes_without_effect"])])
+def test_passes_that_change_nothing_beside_pending_batches_are_an_alert(passes: int, stands: list[str]) -> None:
+    assert codes(replace(job(wave()), idle_passes=passes)) == stands
+    assert codes(replace(job(wave(batches={BatchStatus.PROCESSING: 1})), idle_passes=passes)) == []
+
+
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
+def test_a_finished_job_has_no_alert(status: JobStatus) -> None:
+    stuck = replace(job(wave(idle_seconds=9999)), lease_expires_at=NOW - timedelta(days=1), idle_passes=10**6)
+    assert len(codes(stuck)) == 3
+    assert codes(replace(stuck, status=status)) == []
+
+
+def test_the_published_object_has_its_fields() -> None:
+    seen = job(wave(1), wave(2, {}))
+    published = job_object(seen, alerts_of(seen, stuck_after_seconds=300, passes_without_effect=100))
+    assert published == {
+        "profile": "p",
+        "mode": "full",
+        "job_id": "import_1",
+        "status": "processing",
+        "created_at": "2026-11-22T11:00:00.000000Z",
+        "finished_at": None,
+        "error": None,
+        "lease": {"owner": "host:1", "token": 3, "expires_at": "2026-11-22T12:00:30.000000Z"},
+        "rows": 30,
+        "waves": [
+            {
+                "wave_number": 1,
+                "kind": "main",
+                "records": [{"record": "order", "rows": 10}, {"record": "item", "rows": 5}],
+                "status": "processing",
+                "sealed": False,
+                "batches": {
+                    "pending": 2,
+                    "dispatched": 0,
+                    "processing": 0,
+                    "completed": 3,
+                    "failed": 0,
+                    "total": 5,
+                },
+                "rows": 15,
+                "tries": 1,
+                "last_commit": "2026-11-22T12:00:00.000000Z",
+            },
+            {
+                "wave_number": 2,
+                "kind": "main",
+                "records": [{"record": "order", "rows": 10}, {"record": "item", "rows": 5}],
+                "status": "processing",
+                "sealed": False,
+                "batches": {
+                    "pending": 0,
+                    "dispatched": 0,
+                    "processing": 0,
+                    "completed": 0,
+                    "failed": 0,
+                    "total": 0,
+                },
+                "rows": 15,
+                "tries": 1,
+                "last_commit": "2026-11-22T12:00:00.000000Z",
+            },
+        ],
+        "alerts": [],
+    }
+
+
+def test_a_job_without_a_holder_has_no_lease_and_moments_are_utc() -> None:
+    free = replace(job(), lease_owner=None, lease_expires_at=None)
+    assert job_object(free, ())["lease"] is None
+    assert moment(None) is None
+    assert moment(datetime(2026, 1, 2, 3, 4, 5, 6)) == "2026-01-02T03:04:05.000006Z"
+
+
+def test_elapsed_seconds_end_with_the_job() -> None:
+    assert job().elapsed_seconds == 3600
+    assert replace(job(), finished_at=NOW - timedelta(minutes=30)).elapsed_seconds == 1800

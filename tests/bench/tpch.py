@@ -48,7 +48,7 @@ QUERIES = {
     5: f"""
         SELECT n.name, SUM({_CENTS} * {_LEFT}) AS revenue
         FROM {{order}} o JOIN customer c ON c.id = o.entity JOIN {{line}} l ON l.{{transaction}} = o.id
-             JOIN vendor v ON v.custentity_suppkey = l.custcol_supplier AND v.subsidiary = c.subsidiary
+             JOIN vendor v ON v.id = l.custcol_supplier AND v.subsidiary = c.subsidiary
              JOIN subsidiary n ON n.id = v.subsidiary JOIN subsidiary r ON r.id = n.parent
         WHERE o.type = 'SalesOrd' AND r.name = 'ASIA' AND o.trandate >= '1994-01-01' AND o.trandate < '1995-01-01'
         GROUP BY n.name ORDER BY revenue DESC""",

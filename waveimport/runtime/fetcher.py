@@ -244,6 +244,8 @@ class Fetcher:
                     _landed(claim, landing)
                     return
                 after = last
+                # The page is the writer's now; kept here it would stand in memory beside the next one.
+                del page, rows, children
         except WaveImportError:
             if landing is not None and not landing.done():
                 # What was handed in is let land first: the next attempt then goes on behind it.

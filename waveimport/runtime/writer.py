@@ -124,25 +124,27 @@ class Writer:
     # --- SQLite -------------------------------------------------------------------------------------------------
 
     def _write_groups(self) -> None:
-        while True:
-            first = self._queue.get()
-            if first is None:
-                return
-            group, rows, last = [first], first.rows, False
-            while len(group) < GROUP_MOST and rows < GROUP_ROWS:
-                try:
-                    job = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    last = True
-                    break
-                group.append(job)
-                rows += job.rows
-            self._commit(group)
-            if last:
-                return
+        while not self._write_group():
             clock.pause(PAUSE_SECONDS)
+
+    def _write_group(self) -> bool:
+        """Wait for work, commit what is there; True when it was the last. On return no page is held any more."""
+        first = self._queue.get()
+        if first is None:
+            return True
+        group, rows, last = [first], first.rows, False
+        while len(group) < GROUP_MOST and rows < GROUP_ROWS:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                last = True
+                break
+            group.append(job)
+            rows += job.rows
+        self._commit(group)
+        return last
 
     def _commit(self, group: list[_Job]) -> None:
         """Commit a group in one transaction; where that fails as a whole, tell everyone."""

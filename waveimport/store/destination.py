@@ -19,7 +19,9 @@ from waveimport.store.dialect import now
 from waveimport.store.tables import import_columns
 
 FENCE_TABLE = "_waveimport_fence"
-ROWS_A_STATEMENT = 1000
+SQLITE_ROWS_A_STATEMENT = 500
+"""SQLite keeps prepared statements with what was last bound to them: about a megabyte for 500 rows of 22 columns."""
+MYSQL_ROWS_A_STATEMENT = 1000
 SQLITE_VARIABLES = 32_000
 """Below SQLite's default limit of 32,766 parameters a statement (since 3.32)."""
 NUMERIC_DIGITS = 15
@@ -153,7 +155,7 @@ def remember_columns(connection: Connection, targets: Sequence[Target]) -> None:
 class Upsert:
     """The statement that upserts rows into one table, built once.
 
-    Long statements of about 1,000 rows: a call per row gives up the interpreter lock at each, and a writer beside
+    Long statements of hundreds of rows: a call per row gives up the interpreter lock at each, and a writer beside
     one parsing thread then falls to a tenth.
     """
 
@@ -177,7 +179,7 @@ class Upsert:
             pairs = ", ".join(f"{name} = excluded.{name}" for name in updates)
             self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}"
         self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
-        self._chunk = max(1, min(ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
+        self._chunk = max(1, min(SQLITE_ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
         self._statements: dict[int, str] = {}
         # Kinds whose values `core.records` has validated to be digits and punctuation are written as they are.
         self._bare = [column.kind in _BARE for column in columns]
@@ -210,7 +212,7 @@ class Upsert:
     def _size(self, left: int) -> int:
         """Return how many rows the next statement takes: the full number, else a power of two.
 
-        SQLite keeps prepared statements, of about a megabyte each; one for every number of rows would be kept too.
+        Prepared statements are kept, and one for every number of rows would be too many.
         """
         return self._chunk if left >= self._chunk else 1 << (left.bit_length() - 1)
 
@@ -234,7 +236,7 @@ class Upsert:
                     f"a row of `{self.target.table}` is {length:,} bytes, more than the server takes at once",
                     help="raise max_allowed_packet on the server",
                 )
-            if size + length + 2 > room or len(parts) == ROWS_A_STATEMENT:
+            if size + length + 2 > room or len(parts) == MYSQL_ROWS_A_STATEMENT:
                 send.exec_driver_sql(self._head + ", ".join(parts) + self._tail)
                 parts, size = [], 0
             parts.append(rendered)

@@ -117,7 +117,7 @@ def _open_sqlite(url: str) -> Engine:
         if not path.exists():
             path.touch(mode=0o600)
         connection = sqlite3.connect(
-            path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+            path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=48
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

@@ -121,7 +121,7 @@ def _open_sqlite(url: str) -> Engine:
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA cache_size = -8192")
         return connection
 
     engine = create_engine("sqlite://", creator=connect, hide_parameters=True)

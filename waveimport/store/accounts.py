@@ -4,10 +4,10 @@ NetSuite locks a user for 30 minutes after five failed logins (Oracle, "Troubles
 A refusal is remembered by account and by a fingerprint of the credentials, so that new ones are tried at once.
 """
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 
-from waveimport.store.dialect import after, now
+from waveimport.store.dialect import after, now, upsert
 from waveimport.store.tables import import_accounts
 
 REMEMBERED_SECONDS = 30 * 60.0
@@ -15,9 +15,10 @@ REMEMBERED_SECONDS = 30 * 60.0
 
 def remember_refusal(connection: Connection, account: str, credential: str, reason: str) -> None:
     """Remember that these credentials were refused just now."""
-    forget_refusal(connection, account, credential)
     connection.execute(
-        insert(import_accounts).values(account=account, credential=credential, refused_at=now(), reason=reason)
+        upsert(connection, import_accounts).values(
+            account=account, credential=credential, refused_at=now(), reason=reason
+        )
     )
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymysql.converters import escape_string
-from sqlalchemy import delete, insert, inspect, text
+from sqlalchemy import delete, inspect, text
 from sqlalchemy.engine import Connection
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.errors import BadData, TableClash
-from waveimport.store.dialect import now
+from waveimport.store.dialect import now, upsert
 from waveimport.store.tables import import_columns
 
 FENCE_TABLE = "_waveimport_fence"
@@ -137,9 +137,15 @@ def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: b
 def remember_columns(connection: Connection, targets: Sequence[Target]) -> None:
     """Keep in `import_columns` (of the coordination database) which source column each destination column is of."""
     for target in targets:
-        connection.execute(delete(import_columns).where(import_columns.c.table_name == target.table))
+        # Runs may start at once: what both write is written over, never deleted first.
         connection.execute(
-            insert(import_columns),
+            delete(import_columns).where(
+                import_columns.c.table_name == target.table,
+                import_columns.c.column_name.not_in([column.target for column in target.record.columns]),
+            )
+        )
+        connection.execute(
+            upsert(connection, import_columns),
             [
                 {
                     "table_name": target.table,

@@ -7,8 +7,9 @@ differ by minutes agree on who holds what until when.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, DateTime
-from sqlalchemy.dialects import mysql
+from sqlalchemy import BindParameter, DateTime, Insert, Table
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -58,6 +59,22 @@ def _after_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 def _after_mysql(element: Any, compiler: Any, **kw: Any) -> str:
     seconds = compiler.process(element.clauses, **kw)
     return f"(UTC_TIMESTAMP(6) + INTERVAL CAST(({seconds}) * 1000000 AS SIGNED) MICROSECOND)"
+
+
+def upsert(connection: Connection, table: Table) -> Insert:
+    """Return an INSERT into `table` that replaces what stands under the primary key.
+
+    A DELETE before an INSERT does the same for one writer; of two that do so at once, one meets the other's row.
+    """
+    others = [column.name for column in table.columns if not column.primary_key]
+    if connection.dialect.name == "sqlite":
+        statement = sqlite.insert(table)
+        return statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={name: statement.excluded[name] for name in others},
+        )
+    mine = mysql.insert(table)
+    return mine.on_duplicate_key_update({name: mine.inserted[name] for name in others})
 
 
 # Errors are told apart by code, never by text: texts are translated and change between versions.

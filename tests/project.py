@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -18,11 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import mysql_server
+import pymysql
 
 from waveimport.simulator.dataset import ground_truth
 from waveimport.simulator.handle import Simulator, records_toml
 
 RUN_SECONDS = 240
+SMALL = "batch_size = 400\nparents_per_batch = 100\npage_size = 200\nlease_seconds = 5"
+"""Keys of `[run]` that make many batches of a small account."""
 
 
 class Project:
@@ -59,10 +63,10 @@ class Project:
         """Return the command line of a command of the product."""
         return [sys.executable, "-m", "waveimport", "--config", str(self.config), *words]
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        """Start a command and return at once."""
+    def start(self, *words: str, within: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+        """Start a command, `within` another program if given, and return at once."""
         return subprocess.Popen(
-            self.command(*words),
+            [*within, *self.command(*words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,9 +74,9 @@ class Project:
             env={name: value for name, value in os.environ.items() if not name.startswith("WAVEIMPORT_")},
         )
 
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *words: str, within: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
-        process = self.start(*words)
+        process = self.start(*words, within=within)
         try:
             out, err = process.communicate(timeout=RUN_SECONDS)
         except subprocess.TimeoutExpired:
@@ -185,3 +189,16 @@ def _value(kind: str, value: Any) -> Any:
 def simulated(tmp_path: Path, url: str, simulator: Simulator, **how: Any) -> Project:
     """Return a project that imports a running simulated account into `url`."""
     return Project(tmp_path, url, simulator.netsuite_toml(), **how)
+
+
+def wait_for(project: Project, sql: str, seconds: float = 60.0) -> None:
+    """Wait until a query on the coordination database finds something; it may not have its tables yet."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if project.query(sql)[0][0]:
+                return
+        except (sqlite3.OperationalError, pymysql.err.ProgrammingError):
+            pass
+        time.sleep(0.02)  # another process's progress shows in its database only
+    raise AssertionError(f"never came true: {sql}")

@@ -3,40 +3,17 @@
 import json
 import os
 import signal
-import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mysql_server
-import pymysql
 import pytest
 from conftest import DEEP
 from filelock import FileLock, Timeout
-from project import Project, simulated
+from project import SMALL, simulated, wait_for
 
-from waveimport.simulator.dataset import build
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
-
-SCALE = 0.002
-
-
-@pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An account of 3,000 orders and their lines."""
-    path = tmp_path_factory.mktemp("account") / "account.sqlite"
-    build(path, SCALE)
-    return path
-
-
-@pytest.fixture
-def simulator(account: Path) -> Iterator[Simulator]:
-    with Simulator(data=account, scale=SCALE) as running:
-        yield running
-
-
-SMALL = "batch_size = 400\nparents_per_batch = 100\npage_size = 200\nlease_seconds = 5"
 
 
 def test_an_import_equals_the_source_row_by_row(
@@ -102,19 +79,6 @@ def test_two_runs_started_at_once_make_one_job_and_both_exit_0(
     assert project.query("SELECT COUNT(*), MIN(status) FROM import_jobs") == [(1, "completed")]
     project.assert_equals_source(account)
     project.assert_coordination_is_whole()
-
-
-def wait_for(project: Project, sql: str, seconds: float = 60.0) -> None:
-    """Wait until a query on the coordination database finds something; it may not have its tables yet."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            if project.query(sql)[0][0]:
-                return
-        except (sqlite3.OperationalError, pymysql.err.ProgrammingError):
-            pass
-        time.sleep(0.02)  # another process's progress shows in its database only
-    raise AssertionError(f"never came true: {sql}")
 
 
 def test_a_killed_run_is_gone_on_with_by_the_next_at_once(

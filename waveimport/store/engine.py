@@ -12,6 +12,7 @@ the locking read beside it is fresh, which alone calls a job complete while a ba
 bounded idle transaction are set on every connection.
 """
 
+import logging
 import sqlite3
 import urllib.parse
 from pathlib import Path
@@ -22,6 +23,9 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from waveimport.errors import BadValue, DatabaseError
+
+# The pool logs a traceback for each connection that a lost server takes with it; the loss itself is told by us.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 SQLITE_BUSY_SECONDS = 60.0
 MYSQL_SQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"

@@ -1,0 +1,127 @@
+"""What goes wrong around an import: each mishap ends in one sentence and its exit code, and the next run goes on."""
+
+import subprocess
+from pathlib import Path
+
+import mysql_server
+import pytest
+from project import SMALL, Project, simulated, wait_for
+
+from waveimport.simulator.faults import Faults
+from waveimport.simulator.handle import Simulator
+
+CANARY = "canary-secret-7391"
+
+
+def assert_one_sentence(done: "subprocess.CompletedProcess[str]", code: int, *words: str) -> None:
+    """The command ended with `code`, told one error with a mend, and showed neither traceback nor secret."""
+    assert done.returncode == code, done.stderr
+    err = done.stderr
+    assert err.count("error[WI-") == 1, err
+    assert "  help:  " in err
+    assert "Traceback" not in err
+    assert CANARY not in err
+    for word in words:
+        assert word in err
+
+
+def test_a_wrong_password_is_told_and_nothing_is_written(tmp_path: Path, mysql_url: str, simulator: Simulator) -> None:
+    server = mysql_url.removeprefix("mysql+pymysql://").rsplit("@", 1)[1]
+    project = simulated(tmp_path, f"mysql+pymysql://nobody:{CANARY}@{server}nowhere", simulator)
+    assert_one_sentence(project.run("run"), 5, "the password or user is refused")
+    assert simulator.requests == []
+
+
+def test_a_closed_port_is_told(tmp_path: Path, simulator: Simulator) -> None:
+    url = f"mysql+pymysql://root:{CANARY}@127.0.0.1:{mysql_server.free_port()}/x"
+    assert_one_sentence(simulated(tmp_path, url, simulator).run("run"), 5, "cannot be reached")
+
+
+def test_a_wrong_configuration_is_told_before_anything_is_written(tmp_path: Path, simulator: Simulator) -> None:
+    project = simulated(tmp_path, f"sqlite:///{tmp_path / 'test.db'}", simulator, run="page_sise = 5")
+    assert_one_sentence(project.run("run"), 2, "did you mean `page_size`?", "waveimport.toml:")
+    assert not (tmp_path / "test.db").exists()
+    assert simulator.requests == []
+
+
+def test_a_full_disk_ends_the_run_and_the_next_goes_on(tmp_path: Path, simulator: Simulator, account: Path) -> None:
+    project = simulated(tmp_path, f"sqlite:///{tmp_path / 'test.db'}", simulator, run=SMALL)
+    # A limit on the size of files refuses a write as a full disk does, and needs no rights.
+    small_disk = ("sh", "-c", 'ulimit -f 2500; exec "$@"', "sh")
+    assert_one_sentence(project.run("run", within=small_disk), 5, "full")
+    job = project.job()
+    assert job is not None
+    assert job["status"] == "processing"
+    assert project.imported()["job_id"] == job["job_id"]
+    project.assert_equals_source(account)
+    project.assert_coordination_is_whole()
+
+
+def test_a_destination_table_of_another_shape_is_refused_and_no_job_is_made(
+    tmp_path: Path, database_url: str, simulator: Simulator
+) -> None:
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    project.imported()
+    project.records = project.records.replace('tranid = "text",', 'tranid = "text", externalid = "text",')
+    project.write(SMALL)
+    assert_one_sentence(project.run("run"), 2, "`salesorder` exists without the column `externalid`")
+    assert project.query("SELECT COUNT(*) FROM import_jobs") == [(1,)]
+
+
+@pytest.mark.mysql
+def test_a_database_server_that_dies_is_waited_for(
+    tmp_path: Path, mysql_url: str, simulator: Simulator, account: Path
+) -> None:
+    """The server is killed as by a power cut while pages land, and is started again: the same run goes on."""
+    with mysql_server.private_server() as server, mysql_server.fresh_database(server.url) as url:
+        simulator.set_faults(Faults(latency_seconds=0.05))
+        project = simulated(tmp_path, url, simulator, run=SMALL)
+        run = project.start("run")
+        wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorderline' AND status = 'completed'")
+        server.kill()
+        server.start()
+        simulator.set_faults(Faults())
+        _, err = run.communicate(timeout=120)
+        assert run.returncode == 0, err
+        assert "Traceback" not in err
+        project.assert_equals_source(account)
+        project.assert_coordination_is_whole()
+
+
+@pytest.mark.mysql
+def test_a_database_server_that_stays_away_exits_5_and_the_next_run_goes_on(
+    tmp_path: Path, mysql_url: str, simulator: Simulator, account: Path
+) -> None:
+    with mysql_server.private_server() as server, mysql_server.fresh_database(server.url) as url:
+        simulator.set_faults(Faults(latency_seconds=0.05))
+        project = simulated(tmp_path, url, simulator, run=SMALL + "\ngive_up_after_seconds = 2")
+        run = project.start("run")
+        wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorder' AND status = 'completed'")
+        server.kill()
+        _, err = run.communicate(timeout=120)
+        assert run.returncode == 5, err
+        assert "Traceback" not in err
+        server.start()
+        simulator.set_faults(Faults())
+        project.imported()
+        project.assert_equals_source(account)
+
+
+def test_no_secret_is_kept_or_shown(tmp_path: Path, database_url: str, simulator: Simulator) -> None:
+    """The credentials are looked for in all that a run writes: its output and every table of the database."""
+    project: Project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    done = project.run("run", "-h")
+    done = project.run("run")
+    secrets = [
+        simulator.credentials.consumer_secret,
+        simulator.credentials.token_secret,
+        simulator.credentials.consumer_key,
+        simulator.credentials.token_id,
+    ]
+    text = done.stdout + done.stderr
+    for table in ("import_jobs", "wave_batches", "wave_journal", "batch_events", "import_accounts"):
+        text += repr(project.query(f"SELECT * FROM {table}"))
+    assert done.returncode == 0
+    assert len(text) > 10_000
+    for secret in secrets:
+        assert secret not in text

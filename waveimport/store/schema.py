@@ -4,18 +4,24 @@ Versions are alembic's, kept in `waveimport_version` so that another project's a
 alone. Alembic itself is imported only where tables are made.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import create_mock_engine, inspect, text
-from sqlalchemy.engine import Connection
+from sqlalchemy import inspect, text
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
-from waveimport.errors import SchemaMismatch
+from waveimport.errors import DatabaseDown, SchemaMismatch
 from waveimport.store.tables import metadata
-from waveimport.store.transactions import Database
+from waveimport.store.transactions import Database, translate
 
 HEAD = "0001"
 """The newest migration under `store/migrations/versions`; a test holds the two equal."""
 VERSION_TABLE = "waveimport_version"
+UPGRADE_LOCK = "waveimport_upgrade"
+UPGRADE_WAIT_SECONDS = 60
 
 
 def current_version(connection: Connection) -> str | None:
@@ -48,15 +54,14 @@ def require_current(database: Database, *, where: str | None = None) -> bool:
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Create the tables or bring them to HEAD. Returns (version before, version after). Safe to run again."""
+    """Create the tables or bring them to HEAD. Returns (version before, version after). Safe to run again.
+
+    Raises SchemaMismatch for tables that are newer, DatabaseDown when another upgrade does not end within a minute.
+    """
     from alembic import command
     from alembic.config import Config
 
     def work(connection: Connection) -> str | None:
-        mysql = connection.dialect.name != "sqlite"
-        if mysql:
-            # DDL commits by itself there, so the transaction does not keep two upgrades apart.
-            connection.exec_driver_sql("SELECT GET_LOCK('waveimport_upgrade', 60)")
         before = current_version(connection)
         if before is not None and before > HEAD:
             return before
@@ -64,26 +69,50 @@ def upgrade(database: Database) -> tuple[str | None, str]:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        if mysql:
-            connection.exec_driver_sql("SELECT RELEASE_LOCK('waveimport_upgrade')")
         return before
 
-    before = database.run(work)
+    with _alone(database):
+        before = database.run(work)
     if before is not None and before > HEAD:
         require_current(database)
     return before, HEAD
 
 
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Keep upgrades apart, from before the version is read until after it is committed.
+
+    On SQLite the transaction does it. On MySQL DDL commits by itself; a lock of another connection does it there,
+    which ends with that connection, whatever becomes of the upgrade.
+    """
+    if database.is_sqlite:
+        yield
+        return
+    try:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as keeper:
+            if keeper.exec_driver_sql(f"SELECT GET_LOCK('{UPGRADE_LOCK}', {UPGRADE_WAIT_SECONDS})").scalar() != 1:
+                raise DatabaseDown(
+                    f"another upgrade of the tables has been at work for {UPGRADE_WAIT_SECONDS} s",
+                    where=database.name,
+                    help="wait until it has ended, then run again",
+                )
+            try:
+                yield
+            finally:
+                keeper.exec_driver_sql(f"SELECT RELEASE_LOCK('{UPGRADE_LOCK}')")
+    except DBAPIError as error:
+        raise translate(error, database.name) from error
+
+
 def ddl(dialect_name: str) -> str:
     """Return the DDL of the coordination tables for `mysql` or `sqlite`, as `schema.sql` has it."""
+    dialect = make_url("mysql+pymysql://" if dialect_name == "mysql" else "sqlite://").get_dialect()()
     statements: list[str] = []
-
-    def collect(statement: object, *args: object, **kw: object) -> None:
-        compiled = str(statement.compile(dialect=engine.dialect))  # type: ignore[attr-defined]
-        lines = [line.rstrip().replace("\t", "    ") for line in compiled.strip().splitlines()]
-        statements.append("\n".join(lines) + ";")
-
-    # A mock engine collects what create_all would send, and needs no database and no driver's connection.
-    engine = create_mock_engine("mysql+pymysql://" if dialect_name == "mysql" else "sqlite://", collect)
-    metadata.create_all(engine, checkfirst=False)
+    for table in metadata.tables.values():
+        # The indexes of a table are a set: by name, so that each printing is the same.
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        elements: list[DDLElement] = [CreateTable(table), *map(CreateIndex, indexes)]
+        for element in elements:
+            lines = str(element.compile(dialect=dialect)).strip().splitlines()
+            statements.append("\n".join(line.rstrip().replace("\t", "    ") for line in lines) + ";")
     return "\n\n".join(statements) + "\n"

@@ -15,8 +15,6 @@ settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-
 
 @pytest.fixture(scope="session")
 def mysql_url() -> Iterator[str]:

@@ -25,6 +25,8 @@ from waveimport.simulator.dataset import ground_truth
 from waveimport.simulator.handle import Simulator, records_toml
 
 RUN_SECONDS = 240
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+"""Whether the large profile of the tests is asked for."""
 SMALL = "batch_size = 400\nparents_per_batch = 100\npage_size = 200\nlease_seconds = 5"
 """Keys of `[run]` that make many batches of a small account."""
 
@@ -105,6 +107,16 @@ class Project:
     def query(self, sql: str, *, landing: bool = False) -> list[tuple[Any, ...]]:
         """Ask the coordination database, or the destination, one query."""
         return list(plain_query(self.landing_url if landing else self.url, sql))
+
+    def execute(self, sql: str) -> None:
+        """Change the coordination database behind the product's back."""
+        if self.url.startswith("sqlite"):
+            with contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=60)) as connection:
+                connection.execute(sql)
+                connection.commit()
+            return
+        with mysql_server.connect(self.url, urlsplit(self.url).path.removeprefix("/")) as my, my.cursor() as cursor:
+            cursor.execute(sql)
 
     def landed(self, record: str) -> dict[Any, tuple[Any, ...]]:
         """Return the rows of a record's destination table by key, in comparable values."""

@@ -340,6 +340,15 @@ class LockBusy(WaveImportError):
     exit_code = ExitCode.OK
 
 
+class Reconciliation(WaveImportError):
+    """Counted at the source and landed differ, beyond what changed meanwhile. The job is completed: every page that the
+    service gave is in. The usual cause is a role that sees only a part of the rows, or a source that drops rows from
+    its pages."""
+
+    code = "WI-RUN-005"
+    exit_code = ExitCode.RECONCILIATION
+
+
 class LockUnusable(WaveImportError):
     """The lock directory cannot be used."""
 

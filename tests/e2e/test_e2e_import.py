@@ -8,9 +8,8 @@ from pathlib import Path
 
 import mysql_server
 import pytest
-from conftest import DEEP
 from filelock import FileLock, Timeout
-from project import SMALL, simulated, wait_for
+from project import DEEP, SMALL, simulated, wait_for
 
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
@@ -292,3 +291,28 @@ def test_another_configuration_is_refused_for_an_unfinished_job_with_the_differe
     adopted = project.run("run", "--adopt-config")
     assert adopted.returncode == 0, adopted.stderr
     project.assert_equals_source(account)
+
+
+def test_rows_that_the_source_counts_and_does_not_send_end_in_exit_6(
+    tmp_path: Path, database_url: str, simulator: Simulator
+) -> None:
+    """A source that drops rows from its pages, played by a destination that asks for fewer of them than it counts."""
+    project = simulated(tmp_path, database_url, simulator, run=SMALL)
+    project.imported()
+    # What a job landed is in its batches: as if the source had kept two customers back from one of them.
+    simulator.set_faults(Faults(latency_seconds=0.1))
+    assert project.run("run", "--max-runtime", "2s").returncode == 7
+    batch = "record = 'customer' AND kind = 'range' AND status = 'completed'"
+    wait_for(project, f"SELECT COUNT(*) FROM wave_batches WHERE {batch}")
+    project.execute(
+        f"UPDATE wave_batches SET row_count = row_count - 2 WHERE {batch} AND job_id ="
+        " (SELECT job_id FROM import_jobs WHERE status = 'processing') AND row_count > 2"
+    )
+    simulator.set_faults(Faults())
+    done = project.run("run", "--json")
+    assert done.returncode == 6, done.stderr
+    assert "`customer`: " in done.stderr
+    job = json.loads(done.stdout)
+    assert job["status"] == "completed"
+    assert [alert["code"] for alert in job["alerts"]] == ["reconciliation"]
+    assert project.run("status", "--exit-code").returncode == 20

@@ -75,7 +75,10 @@ class JobProgress:
 
 
 def alerts_of(job: JobProgress, *, stuck_after_seconds: float, passes_without_effect: int) -> tuple[Alert, ...]:
-    """Return what stands wrong with an unfinished job, judged by committed progress and never by heartbeats."""
+    """Return what stands wrong with a job, judged by committed progress and never by heartbeats."""
+    if job.status is JobStatus.COMPLETED and job.error is not None:
+        # The only thing that can be wrong with a completed job.
+        return (Alert("reconciliation", None, job.error, "waveimport run"),)
     if job.status not in (JobStatus.PENDING, JobStatus.PROCESSING):
         return ()
     alerts: list[Alert] = []

@@ -289,7 +289,10 @@ class Coordinator:
                 self._look_again_in(delay)
             case Ending.LOGIN | Ending.DATABASE | Ending.FAULT:
                 self._end_with(error)
-                if event.ending is not Ending.DATABASE:
+                if event.ending is Ending.DATABASE:
+                    # It was waited for already; what is left of the run must not wait for it once more.
+                    self._writer.be_patient(0.0)
+                else:
                     self._hand_back(claim, error, 0.0)
             case Ending.REFUSED:
                 self._refused(claim, error)

@@ -16,6 +16,8 @@ from typing import Any
 
 from waveimport.core.fingerprint import config_difference, config_hash, redacted_text
 from waveimport.core.graph import PlannedWave, plan_waves, select
+from waveimport.core.reconcile import unsettled_counts, verdict
+from waveimport.core.records import parse_bounds
 from waveimport.core.settings import RecordSettings, Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
 from waveimport.errors import (
@@ -25,9 +27,12 @@ from waveimport.errors import (
     JobCancelled,
     LoginRefused,
     ModeConflict,
+    Reconciliation,
+    SourceError,
     WaveImportError,
 )
 from waveimport.netsuite.client import SuiteQLClient
+from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime import clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
@@ -38,6 +43,7 @@ from waveimport.store.destination import Target, Upsert, ensure_tables, packet_b
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job, NewJob
 from waveimport.store.lease import Held, Holder, Lease
+from waveimport.store.progress import read_progress
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
@@ -269,7 +275,7 @@ class _Run:
             return None if options.retry_failed else True
         if newest.status is JobStatus.FAILED and options.full:
             return True
-        if options.records is not None and options.records != newest.selection:
+        if options.records is not None and set(options.records) != set(newest.selection or ()):
             was = "all records" if newest.selection is None else ", ".join(newest.selection)
             raise ModeConflict(
                 f"the unfinished job {newest.job_id} imports {was}",
@@ -355,24 +361,59 @@ class _Run:
                 )
                 log.info("%d failed batches are tried again", count)
             # From here on a database that goes away is waited for: the job is under way.
-            self.writer.database.patience_seconds = self.settings.run.give_up_after_seconds
-            outcome = self._coordinate(job, held)
+            self.writer.be_patient(self.settings.run.give_up_after_seconds)
+            outcome, client = self._coordinate(job, held)
+            difference = None
+            if outcome.status is JobStatus.COMPLETED and self.settings.run.reconcile:
+                difference = self._reconcile(job, held, client)
         except JobCancelled as error:
             return RunResult(ExitCode.INCOMPLETE, job.job_id, error=error)
         except Fenced as error:
             return RunResult(ExitCode.OK, job.job_id, f"taken over: {error.message}", stepped_aside=True)
         finally:
             self._release(held)
+        if difference is not None:
+            return RunResult(ExitCode.RECONCILIATION, job.job_id, error=difference)
         return self._result(job, outcome)
 
+    def _reconcile(self, job: Job, held: Lease, client: SuiteQLClient) -> Reconciliation | None:
+        """Compare what was counted at the source with what landed; keep and return the difference, if there is one.
+
+        A source that cannot be asked any more leaves the job completed, and says so.
+        """
+        progress = self.writer.transact(lambda connection: read_progress(connection, job.job_id))
+        records = {record.name: record for record in self.plan.records}
+        doubtful = [found for wave in progress.waves for found in unsettled_counts(wave)]
+        try:
+            counted = {
+                found.record: parse_bounds(client.query(bounds_query(records[found.record])))[0] for found in doubtful
+            }
+        except SourceError as error:
+            log.warning("the rows were not reconciled: %s", error.message)
+            return None
+        wrong = [words for found in doubtful if (words := verdict(found, counted[found.record])) is not None]
+        if not wrong:
+            return None
+        difference = Reconciliation(
+            "; ".join(wrong),
+            where=f"job {job.job_id}",
+            help="all rows read are in; run again, and if it stays look for a role that sees only a part of the rows",
+        )
+        self.writer.transact(
+            lambda connection: jobs.note_error(
+                connection, job.job_id, held.token, f"{difference.code}: {difference.message}"
+            )
+        )
+        return difference
+
     def _release(self, held: Lease) -> None:
-        self.writer.database.patience_seconds = 0.0
+        self.writer.be_patient(0.0)
         try:
             self.writer.transact(lambda connection: lease.release(connection, held))
         except WaveImportError as error:
             log.debug("the lease was not released and will lapse: %s", error.message)
 
-    def _coordinate(self, job: Job, held: Lease) -> Outcome:
+    def _coordinate(self, job: Job, held: Lease) -> tuple[Outcome, SuiteQLClient]:
         settings = self.settings
         timeout = settings.run.request_timeout_seconds
         client = SuiteQLClient(settings.netsuite, request_timeout_seconds=timeout, attempts=CLIENT_ATTEMPTS)
@@ -417,9 +458,11 @@ class _Run:
             timer.daemon = True
             timer.start()
         try:
-            return coordinator.run()
-        finally:
+            return coordinator.run(), client
+        except BaseException:
             client.stop()
+            raise
+        finally:
             if timer is not None:
                 timer.cancel()
 

@@ -89,6 +89,12 @@ class Writer:
         thread.start()
         self._threads.append(thread)
 
+    def be_patient(self, seconds: float) -> None:
+        """Wait at most so long for a database that is gone, from now on; 0 for not at all."""
+        self.database.patience_seconds = seconds
+        if self.place is not None and self.place.apart is not None:
+            self.place.apart.patience_seconds = seconds
+
     def transact(self, work: Callable[[Any], T], *, prove: Callable[[Any], T | None] | None = None) -> T:
         """Run `work` in a transaction and return its answer once that is durable. Raises what it raises."""
         if not self.database.is_sqlite:

@@ -324,3 +324,12 @@ def lease_lapsed(connection: Connection, job_id: str) -> bool:
             select(import_jobs.c.lease_expires_at < now()).where(import_jobs.c.job_id == job_id)
         ).scalar()
     )
+
+
+def note_error(connection: Connection, job_id: str, token: int, error: str) -> None:
+    """Keep what stands wrong with a job that is completed all the same; under its token."""
+    connection.execute(
+        update(import_jobs)
+        .where(import_jobs.c.job_id == job_id, import_jobs.c.lease_token == token)
+        .values(error=error, updated_at=now())
+    )

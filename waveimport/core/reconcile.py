@@ -1,0 +1,37 @@
+"""Compare what was counted at the source with what landed.
+
+A main record is counted when it is planned. If as many rows landed, it is reconciled. Else it is counted once more: a
+source that is being written to has as many rows as landed at some moment between the two counts. A derived record is
+not counted: its rows are read by their parents, each of which has landed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from waveimport.core.progress import WaveProgress
+
+
+@dataclass(frozen=True, slots=True)
+class UnsettledCount:
+    """A record of which other than the planned number of rows landed."""
+
+    record: str
+    planned: int
+    landed: int
+
+
+def unsettled_counts(wave: WaveProgress) -> Iterator[UnsettledCount]:
+    """Yield the records of a completed wave that must be counted once more."""
+    for record, planned in wave.expected.items():
+        landed = wave.rows.get(record, 0)
+        if landed != planned:
+            yield UnsettledCount(record, planned, landed)
+
+
+def verdict(found: UnsettledCount, counted_again: int) -> str | None:
+    """Return in words what is wrong, None when the rows that landed lie between the two counts."""
+    low, high = sorted((found.planned, counted_again))
+    if low <= found.landed <= high:
+        return None
+    counts = f"{found.planned:,}" if low == high else f"{found.planned:,}, then {counted_again:,}"
+    return f"`{found.record}`: {counts} rows counted at the source, {found.landed:,} landed"

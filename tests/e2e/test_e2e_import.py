@@ -68,6 +68,18 @@ def test_lines_start_to_land_before_the_last_order_batch_has(
     assert first_line < first_done < last_order
 
 
+def test_idle_slots_take_lines_while_the_only_order_batch_is_still_at_work(
+    tmp_path: Path, database_url: str, simulator: Simulator
+) -> None:
+    simulator.set_faults(Faults(latency_seconds=0.05))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL.replace("batch_size = 400", "batch_size = 5000"))
+    project.imported()
+    orders = project.query("SELECT COUNT(*), MAX(updated_at) FROM wave_batches WHERE record = 'salesorder'")
+    assert orders[0][0] == 2, "one plan and one range"
+    lines = "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorderline' AND updated_at < '{}'"
+    assert project.query(lines.format(orders[0][1]))[0][0] >= 5
+
+
 def test_two_runs_started_at_once_make_one_job_and_both_exit_0(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:

@@ -68,8 +68,18 @@ class SourceHealth:
     halt: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """How a fetcher reports to the loop: a step of a claim begins, a commit made new batches; and `halted`, by which
+    the loop tells it to end."""
+
+    still_at_work: Callable[[Claim], None]
+    made_batches: Callable[[], None]
+    halted: threading.Event
+
+
 class Coordinator:
-    """Runs one job to its end under a lease. `fetch` makes the fetcher, told how to report progress of a step; `slots`
+    """Runs one job to its end under a lease. `fetch` makes the fetcher, told how to report to this loop; `slots`
     says how many batches may be at work, and may change while the job runs."""
 
     def __init__(
@@ -81,7 +91,7 @@ class Coordinator:
         slots: Callable[[], int],
         trigger: Trigger,
         source: SourceHealth,
-        fetch: Callable[[Callable[[Claim], None], threading.Event], Fetcher],
+        fetch: Callable[["Reports"], Fetcher],
         step_seconds: float,
         fraction: Callable[[], float],
         on_turn: Callable[[], None] = lambda: None,
@@ -98,14 +108,15 @@ class Coordinator:
         self._on_turn = on_turn
         self._decide = decide
         self._halted = threading.Event()
-        self._fetcher = fetch(self._still_at_work, self._halted)
+        self._fetcher = fetch(Reports(self._still_at_work, self._look, self._halted))
         self._flights: dict[tuple[str, int], _Flight] = {}
-        self._events: queue.SimpleQueue[Ended | Stop] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Ended | Stop | None] = queue.SimpleQueue()
         self._work: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._stop: Stop | None = None
         self._error: WaveImportError | None = None
         self._outages = 0
+        self._idle = True
         self._next_pass = 0.0
         self._next_renewal = 0.0
         self._back_offs: list[float] = []
@@ -191,6 +202,7 @@ class Coordinator:
                 for claim in claims:
                     self._hand_out(claim)
                 handed += len(claims)
+            self._idle = slots > len(self._flights)
             # What was requeued, or left over by an order that found less than it asked, is looked at once more.
             wanted = sum(order.count for order in decision.dispatch)
             if not requeued and (handed == wanted or handed == 0):
@@ -221,6 +233,11 @@ class Coordinator:
         """A worker's life: one batch after the other."""
         while (claim := self._work.get()) is not None:
             self._events.put(self._fetcher.work(claim))
+
+    def _look(self) -> None:
+        """Called by the writer when new batches were made: an idle slot is to take one now."""
+        if self._idle:
+            self._events.put(None)
 
     def _still_at_work(self, claim: Claim) -> None:
         """Called by a worker at the start of each step: only a step inside its deadline keeps its lease."""
@@ -266,14 +283,16 @@ class Coordinator:
         except queue.Empty:
             return
 
-    def _take_in(self, event: Ended | Stop) -> None:
+    def _take_in(self, event: Ended | Stop | None) -> None:
         if isinstance(event, Stop):
             self._stop = self._stop or event
             return
-        claim, error = event.claim, event.error
-        self._flights.pop((claim.batch_id, claim.attempt), None)
         self._next_pass = 0.0
         self._trigger = Trigger.WORKER
+        if event is None:
+            return
+        claim, error = event.claim, event.error
+        self._flights.pop((claim.batch_id, claim.attempt), None)
         match event.ending:
             case Ending.COMPLETED:
                 self._outages = 0

@@ -104,7 +104,8 @@ def ending_of(error: BaseException, *, others_succeed: bool) -> Ending:
 
 class Fetcher:
     """Works on batches; threads share one. `derived` names, by record, the derived records and their waves;
-    `succeeded_since` says whether the source has answered a query since a moment (monotonic)."""
+    `succeeded_since` says whether the source has answered a query since a moment (monotonic); `made_batches` is told
+    when a commit has made new ones, so that no idle slot waits for this batch to end."""
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class Fetcher:
         halted: threading.Event,
         succeeded_since: Callable[[float], bool],
         still_at_work: Callable[[Claim], None],
+        made_batches: Callable[[], None],
     ) -> None:
         self._source = source
         self._writer = writer
@@ -127,6 +129,7 @@ class Fetcher:
         self._halted = halted
         self._succeeded_since = succeeded_since
         self._still_at_work = still_at_work
+        self._made_batches = made_batches
 
     def work(self, claim: Claim) -> Ended:
         """Work on a claimed batch until it is completed, fenced or at fault. Raises nothing."""
@@ -228,7 +231,7 @@ class Fetcher:
                 if landing is not None:
                     _landed(claim, landing)
                 self._still_at_work(claim)
-                landing = self._writer.load(
+                landing = self._hand_in(
                     Load(
                         claim=claim,
                         lease_seconds=self._settings.lease_seconds,
@@ -304,7 +307,7 @@ class Fetcher:
     ) -> None:
         _landed(
             claim,
-            self._writer.load(
+            self._hand_in(
                 Load(
                     claim=claim,
                     lease_seconds=self._settings.lease_seconds,
@@ -315,6 +318,12 @@ class Fetcher:
                 )
             ),
         )
+
+    def _hand_in(self, load: Load) -> "Future[bool]":
+        landing = self._writer.load(load)
+        if load.children:
+            landing.add_done_callback(lambda ended: None if ended.exception() else self._made_batches())
+        return landing
 
     def _check_stop(self) -> None:
         if self._halted.is_set():

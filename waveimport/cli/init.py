@@ -29,16 +29,11 @@ url = "sqlite:///waveimport.db"
 
 [netsuite]
 account = "1234567_SB1"            # Setup > Company > Company Information > Account ID
-auth = "tba"                       # token-based authentication; or "m2m": OAuth 2.0 with a certificate
+auth = "tba"                       # token-based authentication
 consumer_key = "${NETSUITE_CONSUMER_KEY}"
 consumer_secret = "${NETSUITE_CONSUMER_SECRET}"
 token_id = "${NETSUITE_TOKEN_ID}"
 token_secret = "${NETSUITE_TOKEN_SECRET}"
-# For auth = "m2m" instead of the four above:
-# client_id = "${NETSUITE_CLIENT_ID}"
-# certificate_id = "${NETSUITE_CERTIFICATE_ID}"
-# private_key_file = "netsuite.pem"
-# algorithm = "PS256"              # or PS384, PS512, ES256, ES384, ES512
 # base_url = "http://127.0.0.1:8765"   # only for a simulated account: `waveimport simulate`
 concurrency = 5                    # requests in flight at most; fewer while NetSuite answers 429
 
@@ -61,7 +56,6 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 
 [records.customer]
 key = "id"                         # the default; a list of columns if only together they are unique
-cursor = "lastmodifieddate"        # later runs fetch what changed since
 columns = { id = "integer", entityid = "text", companyname = "text", email = "text", isinactive = "boolean", \
 lastmodifieddate = "timestamp" }
 
@@ -69,7 +63,6 @@ lastmodifieddate = "timestamp" }
 table = "transaction"              # the SuiteQL table; default: the record's name
 where = "type = 'SalesOrd'"
 depends_on = ["customer"]          # imported after customers
-cursor = "lastmodifieddate"
 columns = { id = "integer", tranid = "text", trandate = "date", entity = "integer", status = "text", \
 foreigntotal = "decimal(20,2)", lastmodifieddate = "timestamp" }
 

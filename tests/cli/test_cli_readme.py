@@ -1,0 +1,59 @@
+"""What README says is true: its configuration loads, its tables are those of the code, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from waveimport.cli.lazy import COMMANDS
+from waveimport.core.waves import BATCH_MOVES, JOB_MOVES, WAVE_MOVES
+from waveimport.errors import EXIT_CODES
+from waveimport.runtime.config import load_settings
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+SECRETS = {
+    "WAVEIMPORT_DB_PASSWORD": "p",
+    "NETSUITE_CONSUMER_KEY": "a",
+    "NETSUITE_CONSUMER_SECRET": "b",
+    "NETSUITE_TOKEN_ID": "c",
+    "NETSUITE_TOKEN_SECRET": "d",
+}
+
+
+@pytest.mark.parametrize("source", ["README.md", "examples/waveimport.toml"])
+def test_the_configurations_that_are_shown_load(tmp_path: Path, source: str) -> None:
+    text = (PROJECT / source).read_text(encoding="utf-8")
+    if source == "README.md":
+        (text,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "waveimport.toml"
+    path.write_text(text, encoding="utf-8")
+    settings = load_settings(path, SECRETS, secrets=True)
+    assert {record.name for record in settings.records} >= {"customer", "salesorder", "salesorderline"}
+
+
+def test_the_diagram_of_moves_is_the_table_of_the_code() -> None:
+    lines = []
+    for name, moves in (("wave", WAVE_MOVES), ("job", JOB_MOVES), ("batch", BATCH_MOVES)):
+        for source, targets in moves.items():
+            if targets:
+                lines.append(f"{name:<5} {source} -> {', '.join(sorted(targets))}")
+    assert "```\n" + "\n".join(lines) + "\n```" in README
+
+
+def test_every_command_is_in_the_table() -> None:
+    table = README[README.index("| command | does |") :]
+    for name in COMMANDS:
+        assert f"`{name}" in table, name
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    table = README[README.index("| exit code | meaning |") :]
+    for code in EXIT_CODES:
+        assert re.search(rf"\b{int(code)}\b", table), code
+
+
+def test_ci_runs_the_test_command_that_is_shown() -> None:
+    shown = re.search(r"\.venv/bin/(pytest -q -n 2)\n", README)
+    assert shown is not None
+    assert shown[1].replace("pytest", 'pytest"') in (PROJECT / ".ci" / "run").read_text(encoding="utf-8")

@@ -52,7 +52,7 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # lock_dir = "locks"
 
 # One [records.<name>] for each table to import. Types of columns: text, integer, boolean, decimal(p,s), float, date,
-# timestamp. Every column of `key`, `parent_key` and `cursor` must be among the columns.
+# timestamp. Every column of `key` and `parent_key` must be among the columns.
 
 [records.customer]
 key = "id"                         # the default; a list of columns if only together they are unique

@@ -218,7 +218,7 @@ class Fetcher:
                         where=claim.batch_id,
                         help="the key is not unique, or the source does not sort by it",
                     )
-                children = self._children(claim, record, rows, key_at[0])
+                children = self._children(claim, record, rows, key_at[0], after)
                 cut = None if done else self._cut(claim, record, spec, last, page.total, len(rows))
                 event = None
                 if cut is not None:
@@ -275,13 +275,24 @@ class Fetcher:
         return split_rest(int(last[0]), upper, highest, total - rows, self._settings.batch_size)
 
     def _children(
-        self, claim: Claim, record: RecordSettings, rows: Sequence[Sequence[Any]], key_at: int
+        self,
+        claim: Claim,
+        record: RecordSettings,
+        rows: Sequence[Sequence[Any]],
+        key_at: int,
+        after: tuple[Any, ...] | None,
     ) -> tuple[NewBatch, ...]:
-        """Return the derived batches of exactly these rows."""
+        """Return the derived batches of the parents that begin in these rows.
+
+        Of a key of several columns the first, which names the parent, may go on from the page before: that page has
+        made the parent's batch already.
+        """
         derived = self._derived.get(record.name, ())
         if not derived or not rows:
             return ()
         keys = list(dict.fromkeys(row[key_at] for row in rows))
+        if after is not None and keys[0] == after[0]:
+            del keys[0]
         return tuple(
             NewBatch(
                 derived_batch_id(claim.batch_id, name, part[0]), wave, name, BatchKind.PARENTS, {"parents": list(part)}

@@ -1,5 +1,6 @@
 """`waveimport demo`: what a new user runs first works, tidies up, and leaves what others own alone."""
 
+import os
 import signal
 import socket
 import sqlite3
@@ -27,9 +28,7 @@ def command(*words: str) -> list[str]:
 
 
 def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    return subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 def served_at(folder: Path) -> int:
@@ -141,6 +140,41 @@ def has_jobs(folder: Path) -> bool:
     )
 
 
+def test_a_signal_while_the_account_is_built_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("building the account")
+    process.send_signal(signal.SIGHUP)
+    # The account holds the same stderr: it ends only when both are gone.
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == ExitCode.TERMINATED
+    assert demo(tmp_path).returncode == ExitCode.OK
+
+
+def test_a_second_signal_ends_the_account_at_once(tmp_path: Path) -> None:
+    slow_folder(tmp_path)
+    process = subprocess.Popen(command(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("importing from "):
+            break
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert not listens(served_at(tmp_path)), "the account is still served"
+
+
+def test_ctrl_c_on_the_terminal_does_not_reach_the_account(tmp_path: Path) -> None:
+    with DemoAccount(tmp_path / "account.sqlite", 0.001, port=None, quiet=True) as account:
+        assert account._process is not None
+        assert os.getpgid(account._process.pid) != os.getpgid(0)
+        assert listens(urlsplit(account.reached_by["base_url"]).port or 0)
+    assert account._process.returncode is not None
+
+
 def test_an_unfinished_job_of_an_address_that_is_taken_makes_room_for_a_new_one(tmp_path: Path) -> None:
     demo(tmp_path)
     connection = sqlite3.connect(tmp_path / "waveimport-demo/waveimport.db")
@@ -193,8 +227,9 @@ def test_a_missing_extra_is_named_with_the_command_that_brings_it(
 
 def test_an_account_that_cannot_start_ends_the_demo_with_its_code(tmp_path: Path) -> None:
     (tmp_path / "account.sqlite").write_text("no database")
-    with pytest.raises(click.exceptions.Exit) as caught, DemoAccount(
-        tmp_path / "account.sqlite", 0.001, port=None, quiet=True
+    with (
+        pytest.raises(click.exceptions.Exit) as caught,
+        DemoAccount(tmp_path / "account.sqlite", 0.001, port=None, quiet=True),
     ):
         pytest.fail("it did not start")
     assert caught.value.exit_code == ExitCode.USAGE

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER: Final = Path("waveimport-demo")
 SAMPLE: Final = (
     "SELECT c.companyname, COUNT(*) AS lines, ROUND(SUM(l.netamount), 2) AS amount"
-    " FROM salesorderline l JOIN salesorder o ON o.id = l.\"transaction\" JOIN customer c ON c.id = o.entity"
+    ' FROM salesorderline l JOIN salesorder o ON o.id = l."transaction" JOIN customer c ON c.id = o.entity'
     " GROUP BY c.id ORDER BY amount DESC LIMIT 5"
 )
 
@@ -47,6 +47,10 @@ def command(app: App, scale: float, keep: Path, no_progress: bool) -> int:
     from waveimport.runtime.importer import StopSwitch
     from waveimport.simulator.handle import records_toml
 
+    # A terminal that is closed sends SIGHUP, which would leave the account running without anybody to stop it; under
+    # nohup it is ignored, and stays so.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     folder = DemoFolder(keep)
     folder.claim(scale, records_toml())
     with DemoAccount(folder.data, scale, port=folder.port, quiet=app.verbosity < 0) as account:
@@ -66,12 +70,12 @@ def _listening(switch: "StopSwitch", account: "DemoAccount") -> Iterator[None]:
     """Have a signal end the import in order, a second one everything at once; the account never stays behind."""
     from waveimport.runtime.coordinator import Stop
 
-    # A terminal that is closed sends SIGHUP, which would leave the account running without anybody to stop it.
     ways = {
         signal.SIGINT: (Stop.INTERRUPTED, ExitCode.INTERRUPTED),
         signal.SIGTERM: (Stop.TERMINATED, ExitCode.TERMINATED),
-        signal.SIGHUP: (Stop.TERMINATED, ExitCode.TERMINATED),
     }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ways[signal.SIGHUP] = ways[signal.SIGTERM]
     heard: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:

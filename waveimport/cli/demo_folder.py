@@ -12,7 +12,9 @@ from tomlkit.exceptions import TOMLKitError
 from waveimport.errors import BadToml, FileExists, MissingExtra, UsageError
 
 MARK: Final = "# Written by `waveimport demo`."
-_TEXT: Final = MARK + """ It imports a simulated account, which the demo serves while it runs.
+_TEXT: Final = (
+    MARK
+    + """ It imports a simulated account, which the demo serves while it runs.
 
 [database]
 url = "sqlite:///waveimport.db"
@@ -23,6 +25,7 @@ url = "sqlite:///waveimport.db"
 # workers = 8
 
 """
+)
 _NEEDED: Final = ("oauthlib", "sqlglot")
 
 

@@ -97,6 +97,20 @@ def test_alike_neighbours_are_folded_and_none_is_lost(world: World, account: Sim
     assert len(world.call("-v", "replay", job_id).out.splitlines()) == 1 + 53 + 2
 
 
+def test_neighbours_that_move_something_are_never_folded(world: World, account: Simulator) -> None:
+    job_id = world.import_from(account)
+    database = world.database()
+    database.run(lambda c: c.execute(text("DELETE FROM wave_journal WHERE seq > 2")))
+    for seq in (3, 4):
+        database.run(lambda c, seq=seq: c.execute(text(
+            "INSERT INTO wave_journal SELECT job_id, :seq, at, source, token, event, snapshot, decision, note,"
+            " decision_version, code_version FROM (SELECT * FROM wave_journal WHERE seq = 2) one"),
+            {"seq": seq}))  # fmt: skip
+    database.close()
+    lines = world.call("replay", job_id).out.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
+
+
 def test_until_stops_after_that_entry(world: World, account: Simulator) -> None:
     job_id = world.import_from(account)
     entries = world.call("replay", job_id, "--until", "3", "--json").json["entries"]

@@ -99,9 +99,7 @@ def _print_text(
         click.echo(f"alert[{alert.code}]: {alert.message}")
 
 
-def _print_json(
-    job_id: str, entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]"
-) -> None:
+def _print_json(job_id: str, entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]") -> None:
     """Write the document piece by piece: a journal may be longer than memory is wide."""
     click.echo(f'{{"job_id": {json.dumps(job_id)}, "entries": [', nl=False)
     for number, one in enumerate(entries):

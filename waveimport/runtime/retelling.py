@@ -32,15 +32,16 @@ def retell(database: Database, job_id: str, *, until: int | None = None) -> Iter
     """
     after = 0
     while True:
-        seen = after
-        part = database.run(
-            lambda connection: journal.entries(
-                connection, job_id, until=until, after=seen, limit=ENTRIES_AT_ONCE  # noqa: B023 - called at once
-            )
-        )
+        part = _part(database, job_id, until, after)
         folded = replay((entry.seq, entry.snapshot, entry.decision) for entry in part)
         for entry, replayed in zip(part, folded, strict=True):
             yield Retold(entry, replayed)
         if len(part) < ENTRIES_AT_ONCE:
             return
         after = part[-1].seq
+
+
+def _part(database: Database, job_id: str, until: int | None, after: int) -> list[Entry]:
+    return database.run(
+        lambda connection: journal.entries(connection, job_id, until=until, after=after, limit=ENTRIES_AT_ONCE)
+    )

@@ -274,9 +274,7 @@ def test_tables_of_another_version_are_a_usage_error(world: World) -> None:
     assert "error[WI-USE-006]" in said.err
 
 
-def test_watch_draws_until_the_job_has_ended(
-    world: World, account: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_draws_until_the_job_has_ended(world: World, account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     world.import_from(account)
     write(world, "UPDATE import_jobs SET status = 'processing', finished_at = NULL")
     pauses: list[float] = []

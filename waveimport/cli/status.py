@@ -26,9 +26,7 @@ FAILURES_SHOWN = 20
 @click.option("--exit-code", "with_exit_code", is_flag=True, help="Exit 20 when an alert stands.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_obj
-def command(
-    app: App, job_id: str | None, failed: bool, watch: bool, with_exit_code: bool, as_json: bool
-) -> int:
+def command(app: App, job_id: str | None, failed: bool, watch: bool, with_exit_code: bool, as_json: bool) -> int:
     """Show a job (by default the newest of the profile): its waves and batches, rates, alerts.
 
     It only reads, needs no credentials, and disturbs no run that is at work.
@@ -43,8 +41,8 @@ def command(
         if database is None or found is None:
             _say_none(as_json)
             return ExitCode.OK
-        alerting = _watch(database, settings, found, failed) if watch else _once(
-            database, settings, found, failed, as_json
+        alerting = (
+            _watch(database, settings, found, failed) if watch else _once(database, settings, found, failed, as_json)
         )
     return ExitCode.ALERT if with_exit_code and alerting else ExitCode.OK
 

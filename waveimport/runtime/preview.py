@@ -168,9 +168,7 @@ def _count(
                 where="[netsuite]",
                 help="mend them, then `waveimport check` asks once and lets other commands go on",
             )
-    client = SuiteQLClient(
-        settings.netsuite, request_timeout_seconds=settings.run.request_timeout_seconds, attempts=3
-    )
+    client = SuiteQLClient(settings.netsuite, request_timeout_seconds=settings.run.request_timeout_seconds, attempts=3)
 
     def ask(record: RecordSettings) -> Bounds | WaveImportError:
         try:

@@ -114,6 +114,17 @@ def test_a_lease_is_shown_with_owner_token_and_end(world: World, account: Simula
     assert "lease: host:1, token 7, until 2031-01-02 03:04:05 UTC" in world.call("status").out
 
 
+def test_the_time_left_of_a_job_at_work_is_estimated(world: World, account: Simulator) -> None:
+    world.import_from(account)
+    assert " left" not in world.call("status").out
+    write(
+        world,
+        "UPDATE import_jobs SET status = 'processing', finished_at = NULL, lease_owner = 'host:1',"
+        " lease_expires_at = '2999-01-01 00:00:00'",
+    )
+    assert " rows/s), about 0.0 s left" in world.call("status").out
+
+
 def test_an_alert_is_shown_and_makes_exit_code_20_only_if_asked(world: World, account: Simulator) -> None:
     world.import_from(account)
     write(world, "UPDATE import_jobs SET status = 'processing', finished_at = NULL, lease_owner = 'dead:1',"

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from waveimport.core.estimate import seconds_left
 from waveimport.core.progress import Alert, JobProgress
 from waveimport.core.waves import BatchStatus
 
@@ -31,9 +32,11 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
 def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
     """Yield the lines of `status`: the job, a table of its waves, its alerts."""
     rate = job.rows / job.elapsed_seconds if job.elapsed_seconds else 0.0
+    left = seconds_left(job)
+    rest = "" if left is None else f", about {span(left)} left"
     yield (
         f"{job.job_id}  {coloured(job.status.value)}  {job.mode}  profile {job.profile}  {job.rows:,} rows"
-        f" in {span(job.elapsed_seconds)} ({rate:,.0f} rows/s)"
+        f" in {span(job.elapsed_seconds)} ({rate:,.0f} rows/s){rest}"
     )
     if job.lease_owner is not None and job.lease_expires_at is not None:
         state = "lapsed at" if job.lease_expires_at < job.now else "until"

@@ -359,5 +359,5 @@ class LockUnusable(WaveImportError):
 class JournalDamaged(WaveImportError):
     """An entry of a job's journal cannot be decoded: another version wrote it, or it was changed by hand."""
 
-    code = "WI-RUN-005"
+    code = "WI-RUN-006"
     exit_code = ExitCode.DIVERGED

@@ -185,7 +185,7 @@ def test_an_entry_that_cannot_be_decoded_names_itself(world: World, account: Sim
     database.close()
     said = world.call("replay", job_id)
     assert said.code == ExitCode.DIVERGED
-    assert "error[WI-RUN-005]: entry 4 of the journal of " in said.err
+    assert "error[WI-RUN-006]: entry 4 of the journal of " in said.err
     assert world.call("replay", job_id, "--until", "3").code == ExitCode.OK
 
 

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 import click
 import pytest
 
+from waveimport.cli import demo as demo_command
 from waveimport.cli import demo_folder
 from waveimport.cli.demo import SAMPLE
 from waveimport.cli.demo_account import DemoAccount
 from waveimport.cli.main import run
 from waveimport.errors import ExitCode
+from waveimport.runtime.coordinator import Stop
 from waveimport.simulator.handle import records_toml
 
 SECONDS = 120
@@ -153,18 +155,21 @@ def test_a_signal_while_the_account_is_built_leaves_nothing_behind(tmp_path: Pat
     assert demo(tmp_path).returncode == ExitCode.OK
 
 
-def test_a_second_signal_ends_the_account_at_once(tmp_path: Path) -> None:
-    slow_folder(tmp_path)
-    process = subprocess.Popen(command(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("importing from "):
-            break
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    process.communicate(timeout=SECONDS)
-    assert process.returncode == ExitCode.INTERRUPTED
-    assert not listens(served_at(tmp_path)), "the account is still served"
+def test_a_second_signal_ends_the_account_and_the_demo_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[object] = []
+
+    class Account:
+        def kill(self) -> None:
+            events.append("killed")
+
+    monkeypatch.setattr(os, "_exit", events.append)
+    before = signal.getsignal(signal.SIGINT)
+    with demo_command._listening(events.append, Account()):  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+        assert events == [Stop.INTERRUPTED]
+        signal.raise_signal(signal.SIGTERM)
+    assert events == [Stop.INTERRUPTED, "killed", ExitCode.TERMINATED]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_on_the_terminal_does_not_reach_the_account(tmp_path: Path) -> None:

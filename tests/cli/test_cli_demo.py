@@ -162,12 +162,20 @@ def test_a_second_signal_ends_the_account_and_the_demo_at_once(monkeypatch: pyte
         def kill(self) -> None:
             events.append("killed")
 
-    monkeypatch.setattr(os, "_exit", events.append)
+    class Gone(Exception):
+        pass
+
+    def leave(code: int) -> None:
+        events.append(code)
+        raise Gone
+
+    monkeypatch.setattr(os, "_exit", leave)
     before = signal.getsignal(signal.SIGINT)
     with demo_command._listening(events.append, Account()):  # type: ignore[arg-type]
         signal.raise_signal(signal.SIGINT)
         assert events == [Stop.INTERRUPTED]
-        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Gone):
+            signal.raise_signal(signal.SIGTERM)
     assert events == [Stop.INTERRUPTED, "killed", ExitCode.TERMINATED]
     assert signal.getsignal(signal.SIGINT) is before
 

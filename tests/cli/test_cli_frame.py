@@ -174,9 +174,7 @@ def test_a_flag_beats_the_environment_and_the_environment_the_default(
 
 
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (ExitCode.PAUSED, 7), (3, 3)])
-def test_what_a_command_returns_is_the_exit_code(
-    register: Register, returned: int | None, code: int
-) -> None:
+def test_what_a_command_returns_is_the_exit_code(register: Register, returned: int | None, code: int) -> None:
     @click.command("extra")
     def extra() -> int | None:
         return returned

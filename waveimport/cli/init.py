@@ -12,7 +12,7 @@ from waveimport.errors import FileExists, UsageError
 
 DEFAULT_FILE: Final = Path("waveimport.toml")
 
-STARTER: Final = '''\
+STARTER: Final = """\
 # Configuration of waveimport. Relative paths start at this file's folder.
 # ${NAME} is read from the environment; a key ending in _file, such as token_secret_file, reads a file instead.
 
@@ -73,7 +73,7 @@ derived_from = "salesorder"        # fetched for the sales orders that have land
 parent_key = "transaction"         # the column that holds the sales order's key
 columns = { uniquekey = "integer", transaction = "integer", id = "integer", item = "integer", \
 quantity = "decimal(20,5)", netamount = "decimal(20,2)", memo = "text" }
-'''
+"""
 
 
 @click.command("init")

@@ -3,6 +3,7 @@
 The numbers come from the database by a reader of its own, never from what the run believes of itself.
 """
 
+import contextlib
 import logging
 import sys
 from types import TracebackType
@@ -79,6 +80,16 @@ class Watcher:
         elif not first:
             log.info("%s", self._line(job))
         self._next = now + max(1.0 if self._bars else LINE_EVERY_SECONDS, took / SHARE_OF_TIME)
+
+    def last(self, job_id: str | None) -> None:
+        """Draw the bars as the job stands at the end, and take them down: what follows is printed below them."""
+        if self._progress is None or job_id is None:
+            return
+        with contextlib.suppress(WaveImportError):
+            self._draw(self.read(job_id))
+        self._progress.stop()
+        self._progress = None
+        self._bars = False
 
     def _line(self, job: JobProgress) -> str:
         seconds = max(0.001, clock.monotonic() - self._began)

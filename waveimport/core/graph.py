@@ -47,9 +47,7 @@ def select(records: Sequence[RecordSettings], names: Collection[str] | None) -> 
     by_name = {record.name: record for record in records}
     for name in names:
         if name not in by_name:
-            raise BadRecords(
-                f"no record `{name}` is configured", help=f"the records are {', '.join(sorted(by_name))}"
-            )
+            raise BadRecords(f"no record `{name}` is configured", help=f"the records are {', '.join(sorted(by_name))}")
     chosen = set(names)
     for _ in records:
         chosen |= {record.name for record in records if record.derived_from in chosen}

@@ -163,7 +163,7 @@ def _netsuite(top: TableReader) -> NetSuiteSettings:
     auth = section.choice("auth", ("tba", "m2m"), "tba")
     algorithm = section.choice("algorithm", ALGORITHMS, "PS256")
     credentials = {key: _credential(section, key, auth) for key in CREDENTIAL_KEYS}
-    needs_key = 'the PEM file of the certificate\'s private key' if auth == "m2m" else None
+    needs_key = "the PEM file of the certificate's private key" if auth == "m2m" else None
     return NetSuiteSettings(
         account=account,
         base_url=_base_url(section, account),

@@ -201,7 +201,10 @@ def lock_job(connection: Connection, job_id: str, token: int | None) -> tuple[Jo
         raise UnknownJob(f"no job `{job_id}` is in the database", help="`waveimport jobs` lists them")
     if token is not None and row.lease_token != token:
         if row.status == JobStatus.CANCELLED:
-            raise JobCancelled(f"the job {job_id} was cancelled meanwhile")
+            raise JobCancelled(
+                f"the job {job_id} was cancelled meanwhile",
+                help="what has landed stays; `waveimport run` creates a new job",
+            )
         raise Fenced(f"the job {job_id} was taken over by {row.lease_owner or 'another run'}")
     return JobStatus(row.status), CoordinationStatus(row.coordination_status)
 

@@ -71,7 +71,7 @@ def command(
     _listen(switch)
     with Watcher(settings, bars=not no_progress and app.verbosity >= 0) as watcher:
         result = run_import(settings, options, switch=switch, on_turn=watcher)
-        watcher.last(result.job_id)
+    with Watcher(settings, bars=False) as watcher:
         return _tell(app, watcher, result, settings, as_json=as_json, fail_if_running=fail_if_running)
 
 

@@ -27,7 +27,7 @@ SHARE_OF_TIME = 0.05
 
 
 class Watcher:
-    """Called about once a second with the job; a context manager, so that bars are taken down in the end."""
+    """Called about once a second with the job; a context manager: at its end the bars show how the job ended."""
 
     def __init__(self, settings: "Settings", *, bars: bool) -> None:
         self._settings = settings
@@ -38,6 +38,7 @@ class Watcher:
         self._next = 0.0
         self._began = clock.monotonic()
         self._first_rows: int | None = None
+        self._job_id: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +46,9 @@ class Watcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
+        if self._progress is not None and self._job_id is not None:
+            with contextlib.suppress(WaveImportError):
+                self._draw(self.read(self._job_id))
             self._progress.stop()
         if self._reader is not None:
             self._reader.close()
@@ -61,6 +64,7 @@ class Watcher:
 
     def __call__(self, job_id: str) -> None:
         """Show the job, unless it was shown just now. A failed look is passed over: the run goes on."""
+        self._job_id = job_id
         now = clock.monotonic()
         if now < self._next:
             return
@@ -80,16 +84,6 @@ class Watcher:
         elif not first:
             log.info("%s", self._line(job))
         self._next = now + max(1.0 if self._bars else LINE_EVERY_SECONDS, took / SHARE_OF_TIME)
-
-    def last(self, job_id: str | None) -> None:
-        """Draw the bars as the job stands at the end, and take them down: what follows is printed below them."""
-        if self._progress is None or job_id is None:
-            return
-        with contextlib.suppress(WaveImportError):
-            self._draw(self.read(job_id))
-        self._progress.stop()
-        self._progress = None
-        self._bars = False
 
     def _line(self, job: JobProgress) -> str:
         seconds = max(0.001, clock.monotonic() - self._began)

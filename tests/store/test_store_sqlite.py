@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import store_world as world
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from waveimport.errors import DatabaseError, DiskFull
 from waveimport.store.engine import open_engine, open_reader, parse_url, public_name, sqlite_path
@@ -151,6 +152,28 @@ def test_a_full_disk_is_told_and_nothing_is_half_written_and_room_lets_it_go_on(
     database.run(fill)
     assert world.query(database, "SELECT COUNT(*) FROM big") == [(100,)]
     database.close()
+
+
+def test_a_commit_that_fails_leaves_no_lock_behind(url: str) -> None:
+    """A disk that fills up at the COMMIT leaves the transaction open; its connection would block every later write."""
+    database, other = Database.open(url), Database.open(url)
+    with other.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 100")
+
+    def full(connection: Connection) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise OperationalError("COMMIT", None, error)
+
+    event.listen(database.engine, "commit", full)
+    with pytest.raises(DiskFull):
+        world.execute(database, "UPDATE counter SET n = 1")
+    event.remove(database.engine, "commit", full)
+    world.execute(other, "UPDATE counter SET n = n + 10")
+    world.execute(database, "UPDATE counter SET n = n + 100")
+    assert world.query(database, "SELECT n FROM counter") == [(110,)]
+    database.close()
+    other.close()
 
 
 def test_a_reader_neither_writes_nor_makes_a_file_nor_waits_for_a_writer(url: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
 
 _LEVELS: Final = {-1: logging.WARNING, 0: logging.INFO}
 _HANDLER_NAME: Final = "waveimport"
@@ -27,13 +27,22 @@ class _Lines(logging.Formatter):
         return json.dumps(line | {"trace": trace} if trace else line, ensure_ascii=False)
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at the moment: while bars are drawn, that puts lines above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def configure_logging(verbosity: int, log_format: str, scrub: Callable[[str], str]) -> None:
     """Send log records to stderr: warnings under `-q`, information by default, everything of ours under `-v`.
 
     Other libraries are heard from warnings upwards only: their debug records hold request headers and signatures.
     Every text passes through `scrub`. Calling it again replaces what the last call set up.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.name = _HANDLER_NAME
     handler.setFormatter(_Lines(log_format, scrub))
     root = logging.getLogger()

@@ -148,7 +148,13 @@ class Database:
                         _roll_back(transaction, connection)
                         raise
                     committing = True
-                    transaction.commit()
+                    try:
+                        transaction.commit()
+                    except BaseException:
+                        # SQLAlchemy takes the transaction for ended and would give the connection back as it is; on
+                        # SQLite one whose COMMIT failed may still hold the write lock.
+                        connection.invalidate()
+                        raise
                     return result
             except DBAPIError as error:
                 verdict = classify(error)

@@ -1,0 +1,269 @@
+"""Who commits what together, who suffers for whom, and that nothing is told before it is durable."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import mysql_server
+import pytest
+from runtime_world import JOB, ORDER, World
+from sqlalchemy import event, text
+
+from waveimport.errors import BadData, DatabaseDown, DiskFull, Fenced, WaveImportError
+from waveimport.runtime.writer import Place, Writer
+from waveimport.store import batches
+from waveimport.store.batches import Claim
+from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes, raise_fence
+from waveimport.store.landing import Load
+from waveimport.store.transactions import Database
+
+
+@pytest.fixture
+def lite(tmp_path: Path) -> Iterator[Database]:
+    database = Database.open(f"sqlite:///{tmp_path / 'own.db'}")
+    database.run(lambda connection: connection.exec_driver_sql("CREATE TABLE piece (n INTEGER PRIMARY KEY)"))
+    yield database
+    database.close()
+
+
+def insert(n: int) -> Callable[[Any], int]:
+    def work(connection: Any) -> int:
+        connection.exec_driver_sql(f"INSERT INTO piece VALUES ({n})")
+        return n
+
+    return work
+
+
+def pieces(database: Database) -> list[int]:
+    return database.run(lambda connection: list(connection.execute(text("SELECT n FROM piece ORDER BY n")).scalars()))
+
+
+def together(writer: Writer, works: list[Callable[[Any], Any]]) -> "list[Future[Any]]":
+    """Hand all of `works` in while the writer is busy, so that one group takes them; wait for the answers."""
+    busy, go = threading.Event(), threading.Event()
+
+    def hold(connection: Any) -> None:
+        busy.set()
+        assert go.wait(30)
+
+    holder = threading.Thread(target=writer.transact, args=(hold,))
+    holder.start()
+    assert busy.wait(30)
+    answers: list[Future[Any]] = [Future() for _ in works]
+
+    def one(work: Callable[[Any], Any], answer: "Future[Any]") -> None:
+        try:
+            answer.set_result(writer.transact(work))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threads = []
+    for at, (work, answer) in enumerate(zip(works, answers, strict=True), 1):
+        thread = threading.Thread(target=one, args=(work, answer))
+        thread.start()
+        threads.append(thread)
+        while writer._queue.qsize() < at:
+            pass
+    go.set()
+    for thread in [holder, *threads]:
+        thread.join(30)
+    return answers
+
+
+def test_work_that_waits_is_committed_together_and_told_after_the_commit(lite: Database) -> None:
+    writer = Writer(lite)
+    commits: list[int] = []
+    told_early: list[bool] = []
+    results: list[Future[Any]] = []
+
+    def commit(connection: Any) -> None:
+        commits.append(1)
+        told_early.append(any(answer.done() for answer in results))
+
+    works = [insert(n) for n in range(10)]
+    event.listen(lite.engine, "commit", commit)
+    results += together(writer, works)
+    event.remove(lite.engine, "commit", commit)
+    assert [answer.result() for answer in results] == list(range(10))
+    assert len(commits) == 2, "the one that was at work, then all ten"
+    assert told_early == [False, False]
+    assert pieces(lite) == list(range(10))
+    writer.close()
+
+
+def test_a_result_is_not_told_before_the_commit_is_done(lite: Database) -> None:
+    writer = Writer(lite)
+    answered, seen = threading.Event(), []
+
+    def commit(connection: Any) -> None:
+        seen.append(answered.is_set())
+
+    event.listen(lite.engine, "commit", commit)
+    writer.transact(insert(1))
+    answered.set()
+    assert seen == [False]
+    event.remove(lite.engine, "commit", commit)
+
+    def broken(connection: Any) -> None:
+        raise DatabaseDown("at the commit")
+
+    event.listen(lite.engine, "commit", broken)
+    with pytest.raises(DatabaseDown):
+        writer.transact(insert(2))
+    event.remove(lite.engine, "commit", broken)
+    assert pieces(lite) == [1]
+    writer.close()
+
+
+def test_a_refused_piece_undoes_only_itself(lite: Database) -> None:
+    writer = Writer(lite)
+
+    def refused(connection: Any) -> None:
+        insert(99)(connection)
+        raise Fenced("taken over")
+
+    first, second, third = together(writer, [insert(1), refused, insert(3)])
+    assert (first.result(), third.result()) == (1, 3)
+    assert isinstance(second.exception(), Fenced)
+    assert pieces(lite) == [1, 3]
+    writer.close()
+
+
+def test_a_piece_that_the_database_refuses_does_not_make_the_others_suffer(lite: Database) -> None:
+    writer = Writer(lite)
+    first, second, third = together(writer, [insert(1), insert(1), insert(3)])
+    assert (first.result(), third.result()) == (1, 3)
+    assert isinstance(second.exception(), WaveImportError)
+    assert pieces(lite) == [1, 3]
+    writer.close()
+
+
+def test_a_full_disk_ends_the_whole_group_and_nothing_of_it_is_kept(lite: Database) -> None:
+    writer = Writer(lite)
+    lite.run(lambda connection: connection.exec_driver_sql("CREATE TABLE big (t TEXT)"))
+
+    def fill(connection: Any) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 20")
+        for _ in range(50):
+            connection.execute(text("INSERT INTO big VALUES (:t)"), {"t": "x" * 10_000})
+
+    answers = together(writer, [insert(1), fill, insert(3)])
+    assert [type(answer.exception()) for answer in answers] == [DiskFull] * 3
+    assert pieces(lite) == []
+    writer.transact(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 10000") and None)
+    assert writer.transact(insert(5)) == 5, "room was made: it goes on"
+    writer.close()
+
+
+def test_closing_finishes_what_was_handed_in(lite: Database) -> None:
+    writer = Writer(lite)
+    answers = together(writer, [insert(n) for n in range(70)])
+    writer.close()
+    writer.close()
+    assert all(answer.done() for answer in answers)
+    assert pieces(lite) == list(range(70))
+
+
+def test_what_work_raises_comes_out_of_transact(database: Database) -> None:
+    writer = Writer(database)
+
+    def work(connection: Any) -> None:
+        raise BadData("a value")
+
+    with pytest.raises(BadData, match="a value"):
+        writer.transact(work)
+    assert writer.transact(lambda connection: 7) == 7
+    writer.close()
+
+
+# --- pages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[World]:
+    made = World(database)
+    yield made
+    made.close()
+
+
+def claimed(world: World) -> Claim:
+    world.source.fill(range(1, 4))
+    (plan,) = world.claim()
+    world.fetcher().work(plan)
+    (one,) = world.claim()
+    return one
+
+
+def page(claim: Claim, *keys: int, done: bool = False) -> Load:
+    return Load(
+        claim=claim,
+        lease_seconds=60,
+        resume_key=[keys[-1]],
+        spec=claim.spec,
+        rows=[(key, f"memo {key}") for key in keys],
+        done=done,
+    )
+
+
+def test_a_page_is_there_for_everyone_when_it_is_told(world: World) -> None:
+    one = claimed(world)
+    assert world.writer.load(page(one, 1, 2)).result() is True
+    assert world.orders() == [1, 2]
+    assert world.writer.load(page(one, 3, done=True)).result() is True
+    assert world.statuses(1) == {"completed": 2}
+
+
+def test_a_fenced_page_is_answered_false_and_leaves_no_row(world: World) -> None:
+    one = claimed(world)
+    world.requeue()
+    assert world.writer.load(page(one, 1, done=True)).result() is False
+    assert world.orders() == []
+
+
+@pytest.mark.parametrize("apart_is", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
+def test_rows_apart_land_before_the_batch_moves_on_and_a_stalled_attempt_overwrites_nothing(
+    world: World, tmp_path: Path, request: pytest.FixtureRequest, apart_is: str
+) -> None:
+    if apart_is == "sqlite":
+        _apart(world, f"sqlite:///{tmp_path / 'rows.db'}")
+        return
+    with mysql_server.fresh_database(request.getfixturevalue("mysql_url")) as url:
+        _apart(world, url)
+
+
+def _apart(world: World, url: str) -> None:
+    apart = Database.open(url)
+    target = Target("order", ORDER)
+
+    def prepare(connection: Any) -> Place:
+        ensure_tables(connection, [target], fence=True)
+        return Place({"order": Upsert(connection, target)}, packet_bytes(connection), apart)
+
+    one = claimed(world)
+    place = apart.run(prepare)
+    writer = Writer(world.database)
+    writer.prepare(place)
+    try:
+
+        def rows() -> list[tuple[Any, ...]]:
+            return apart.run(
+                lambda connection: [tuple(row) for row in connection.execute(text("SELECT id, memo FROM `order`"))]
+            )
+
+        assert writer.load(page(one, 1)).result() is True
+        assert rows() == [(1, "memo 1")]
+        assert world.orders() == [], "nothing in the coordination database"
+        apart.run(lambda connection: raise_fence(connection, JOB, one.batch_id, one.attempt + 1))
+        with pytest.raises(Fenced):
+            writer.load(page(one, 1, 2, done=True)).result()
+        assert rows() == [(1, "memo 1")]
+        assert world.database.run(lambda connection: batches.started(connection, one)) is None
+        assert world.query(f"SELECT resume_key FROM wave_batches WHERE batch_id = '{one.batch_id}'") == [("[1]",)]
+        writer.be_patient(3.0)
+        assert (world.database.patience_seconds, apart.patience_seconds) == (3.0, 3.0)
+        writer.be_patient(0.0)
+    finally:
+        writer.close()
+        apart.close()

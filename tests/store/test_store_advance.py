@@ -1,5 +1,7 @@
 """T2: fenced, guarded by what the snapshot saw, journalled; repeating it writes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import store_world as world
 from sqlalchemy import Connection, text
@@ -127,6 +129,28 @@ def test_a_wave_that_grows_between_the_snapshot_and_the_move_is_not_completed_wi
         ("processing", 1, 1),
     ]
     assert len(world.claim(database, held, 2)) == 1
+
+
+def test_a_wave_at_work_that_grows_before_it_is_sealed_is_read_again(database: Database) -> None:
+    """Nothing of it moves, so that its seal alone must notice."""
+    held = world.planned(database, A)
+    (one,) = world.claim(database, held)
+    world.put(database, world.page(one, children=(world.line(A),)))
+    asked: list[JobSnapshot] = []
+
+    def work(connection: Connection) -> Decision:
+        def growing(snapshot: JobSnapshot) -> Decision:
+            asked.append(snapshot)
+            if len(asked) == 1:
+                for sql in GROW:
+                    connection.execute(text(sql))
+            return replace(decide(snapshot), moves=tuple(m for m in decide(snapshot).moves if m.wave_number == 1))
+
+        return waves.advance(connection, held, limit=4, free_slots=4, trigger=Trigger.WORKER, decide=growing)[1]
+
+    decision = database.run(work)
+    assert [snapshot.waves[1].total for snapshot in asked] == [1, 2]
+    assert [(seal.wave_number, seal.total) for seal in decision.seals] == [(1, 2), (2, 2)]
 
 
 def test_an_unguarded_move_would_complete_the_job_beside_a_pending_batch(

@@ -63,7 +63,9 @@ class PrivateServer:
             command = [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user]
         else:
             command = [daemon, "--no-defaults", "--initialize-insecure", f"--datadir={data}", *user]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        # Two servers being made at once remove each other's files from a temporary folder that they share.
+        self._environment = {**os.environ, "TMPDIR": str(folder)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=self._environment)
         if done.returncode:
             raise NoServer(f"{command[0]} failed: {done.stderr[-400:]}")
 
@@ -84,7 +86,7 @@ class PrivateServer:
             *(["--user=root"] if os.getuid() == 0 else []),
         ]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if self._process.poll() is not None:

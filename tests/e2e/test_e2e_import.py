@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import mysql_server
+import psutil
 import pytest
 from filelock import FileLock, Timeout
-from project import DEEP, SMALL, simulated, wait_for
+from project import DEEP, SMALL, Project, simulated, wait_for
 
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
@@ -158,7 +159,7 @@ def test_a_run_without_its_lock_file_takes_over_a_lapsed_lease_and_the_old_one_s
     elsewhere.mkdir()
     first = project.start("run")
     wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorder' AND status = 'completed'")
-    freeze(first.pid, tmp_path / "test.db.write")
+    freeze(first.pid, project)
     try:
         other = simulated(elsewhere, database_url, simulator, run=SMALL.replace("= 5", "= 2"))
         wait_for(project, "SELECT COUNT(*) FROM import_jobs WHERE lease_expires_at < " + _clock(database_url))
@@ -173,19 +174,27 @@ def test_a_run_without_its_lock_file_takes_over_a_lapsed_lease_and_the_old_one_s
     other.assert_coordination_is_whole()
 
 
-def freeze(pid: int, write_lock: Path) -> None:
-    """Stop a run outside of its transactions: a process that is frozen inside one keeps a SQLite database locked, and
-    nobody can take that over."""
-    for _ in range(100):
+def freeze(pid: int, project: Project) -> None:
+    """Stop a run outside of its transactions: one that is frozen inside keeps its locks, on SQLite for ever, on MariaDB
+    until the server ends the transaction."""
+    for _ in range(200):
         os.kill(pid, signal.SIGSTOP)
-        if not write_lock.exists():
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)  # a signal is on its way for a moment
+        if project.url.startswith("sqlite"):
+            lock = FileLock(project.url.removeprefix("sqlite:///") + ".write", timeout=0)
+            try:
+                with lock:
+                    return
+            except Timeout:
+                pass
+        elif project.query(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
+            " ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE()"
+        ) == [(0,)]:
             return
-        try:
-            with FileLock(write_lock, timeout=0):
-                return
-        except Timeout:
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(0.01)  # let it get on with its transaction
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)  # let it get on with its transaction
     raise AssertionError("the run was never outside of a transaction")
 
 

@@ -305,7 +305,7 @@ def test_every_connection_is_strict_in_utc_read_committed_and_patient_within_bou
     assert "STRICT_ALL_TABLES" in mode
     ((version,),) = world.query(mysql_database, "SELECT VERSION()")
     if "maria" in version.lower():
-        assert world.query(mysql_database, "SELECT @@idle_transaction_timeout") == [(120,)]
+        assert world.query(mysql_database, "SELECT @@idle_transaction_timeout") == [(30,)]
     ((drift,),) = world.query(mysql_database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())")
     assert drift == 0
 

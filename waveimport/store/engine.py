@@ -184,7 +184,7 @@ def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:
             cursor.execute("SELECT VERSION()")
             if "mariadb" in str(cursor.fetchone()[0]).lower():
                 # A holder that hangs inside a transaction must not hold the job row for ever.
-                cursor.execute("SET SESSION idle_transaction_timeout = 120, innodb_lock_wait_timeout = 20")
+                cursor.execute("SET SESSION idle_transaction_timeout = 30, innodb_lock_wait_timeout = 20")
             else:
                 cursor.execute("SET SESSION innodb_lock_wait_timeout = 20")
             if read_only:

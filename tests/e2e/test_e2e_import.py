@@ -153,7 +153,7 @@ def test_a_run_without_its_lock_file_takes_over_a_lapsed_lease_and_the_old_one_s
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
     """Two hosts, played by two lock folders: the second waits for no file, only for the lease to lapse."""
-    simulator.set_faults(Faults(latency_seconds=0.1))
+    simulator.set_faults(Faults(latency_seconds=0.4))
     project = simulated(tmp_path, database_url, simulator, run=SMALL.replace("= 5", "= 2"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -188,7 +188,11 @@ def freeze(pid: int, project: Project) -> None:
                     return
             except Timeout:
                 pass
-        elif project.query(
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.01)  # let it get on with its transaction
+            continue
+        time.sleep(0.15)  # the server renews its list of transactions every 0.1 s
+        if project.query(
             "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
             " ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE()"
         ) == [(0,)]:

@@ -275,16 +275,19 @@ _REMEMBERED_MAX = 50_000
 
 def _checked(check: Callable[[str], str]) -> ColumnConverter:
     """Check each distinct value once: dates repeat, within a page and from page to page."""
-    remembered: set[Value] = {None}
+    remembered: set[Value] = set()
 
     def check_column(values: Sequence[Value]) -> Sequence[Value]:
-        fresh = set(values) - remembered
+        # Several threads read pages through one converter. None is left out at each call, and a set that has grown
+        # is exchanged rather than emptied, so that no thread finds the set half made.
+        nonlocal remembered
+        known = remembered if len(remembered) <= _REMEMBERED_MAX else set()
+        fresh = set(values) - known
+        fresh.discard(None)
         for value in fresh:
-            check(value)  # type: ignore[arg-type]  # None is always remembered, the rest are str
-        if len(remembered) > _REMEMBERED_MAX:
-            remembered.clear()
-            remembered.add(None)
-        remembered.update(fresh)
+            check(value)  # type: ignore[arg-type]  # without None the rest are str
+        known.update(fresh)
+        remembered = known
         return values
 
     return check_column

@@ -1,14 +1,17 @@
 """What goes wrong around an import: each mishap ends in one sentence and its exit code, and the next run goes on."""
 
+import json
 import subprocess
+import time
+import tomllib
 from pathlib import Path
 
 import mysql_server
 import pytest
 from project import SMALL, Project, simulated, wait_for
 
-from waveimport.simulator.faults import Faults
-from waveimport.simulator.handle import Simulator
+from waveimport.simulator.faults import Fault, FaultKind, Faults
+from waveimport.simulator.handle import Simulator, records_toml
 
 CANARY = "canary-secret-7391"
 
@@ -125,3 +128,85 @@ def test_no_secret_is_kept_or_shown(tmp_path: Path, database_url: str, simulator
     assert len(text) > 10_000
     for secret in secrets:
         assert secret not in text
+
+
+def test_a_column_that_always_gives_500_fails_its_record_though_nothing_else_runs(
+    tmp_path: Path, database_url: str, simulator: Simulator
+) -> None:
+    """The last batch of a wave has no others beside it whose success would show that the source is there."""
+    simulator.set_faults(Faults(fault=(Fault(FaultKind.SERVER_ERROR, matching="itemtype"),)))
+    records = tomllib.loads(records_toml())["records"]
+    columns = ", ".join(f'{name} = "{kind}"' for name, kind in records["customer"]["columns"].items())
+    two_waves = (
+        '[records.item]\ncolumns = { id = "integer", itemtype = "text" }\n'
+        f'[records.customer]\ndepends_on = ["item"]\ncolumns = {{ {columns} }}\n'
+    )
+    project = simulated(tmp_path, database_url, simulator, run=SMALL + "\nmax_tries = 1", records=two_waves)
+    done = project.run("run", "--json")
+    assert done.returncode == 3, done.stderr
+    job = json.loads(done.stdout)
+    assert [wave["status"] for wave in job["waves"]] == ["failed", "completed"]
+    assert len(project.landed("customer")) > 0
+
+
+def test_a_column_may_not_be_added_by_adoption_where_rows_have_landed(
+    tmp_path: Path, database_url: str, simulator: Simulator, account: Path
+) -> None:
+    """Rows that landed before would hold NULL in it, and the job would be completed all the same."""
+    simulator.set_faults(Faults(latency_seconds=0.2))
+    project = simulated(tmp_path, database_url, simulator, run=SMALL.replace("batch_size = 400", "batch_size = 5000"))
+    whole = project.records
+    project.records = whole.replace('memo = "text", custbody', "custbody")
+    project.write(SMALL.replace("batch_size = 400", "batch_size = 5000"))
+    run = project.start("run")
+    wait_for(project, "SELECT COUNT(*) FROM wave_batches WHERE record = 'salesorder' AND row_count > 0")
+    run.kill()
+    run.communicate()
+    assert project.query("SELECT status FROM wave_batches WHERE record = 'salesorder' AND row_count > 0") == [
+        ("processing",)
+    ]
+    project.records = whole
+    project.write(SMALL)
+    simulator.set_faults(Faults())
+    assert_one_sentence(project.run("run", "--adopt-config"), 2, "records.salesorder.columns.memo: added", "cancel")
+    # Of the lines nothing has landed yet: a column of theirs may still be put in.
+    project.records = whole.replace('memo = "text", custbody', "custbody").replace('memo = "text", line', "line")
+    project.write(SMALL)
+    assert project.run("run", "--adopt-config").returncode == 0
+    project.assert_equals_source(account)
+
+
+def test_a_run_that_is_cancelled_while_it_lands_into_another_database_ends_in_order(
+    tmp_path: Path, mysql_url: str, simulator: Simulator
+) -> None:
+    """The destination was once closed while a thread landed in it, which crashed the interpreter."""
+    with mysql_server.fresh_database(mysql_url) as url:
+        destination = f"sqlite:///{tmp_path / 'rows.db'}"
+        project = simulated(tmp_path, url, simulator, destination=destination, run=SMALL)
+        for _ in range(3):
+            run = project.start("run")
+            wait_for(
+                project,
+                "SELECT COUNT(*) FROM wave_batches b JOIN import_jobs j ON j.job_id = b.job_id WHERE"
+                " j.status = 'processing' AND b.record = 'salesorder' AND b.row_count > 0",
+            )
+            job_id = project.query("SELECT job_id FROM import_jobs WHERE status = 'processing'")[0][0]
+            assert project.run("cancel", job_id).returncode == 0
+            _, err = run.communicate(timeout=60)
+            assert run.returncode == 3, err
+            assert "was cancelled meanwhile" in err
+
+
+def test_what_a_refused_statement_had_at_work_is_there_for_the_next_run_at_once(
+    tmp_path: Path, simulator: Simulator, account: Path
+) -> None:
+    """With a lease of an hour, the next run would wait for it."""
+    project = simulated(
+        tmp_path, f"sqlite:///{tmp_path / 'test.db'}", simulator, run=SMALL.replace("seconds = 5", "seconds = 3600")
+    )
+    small_disk = ("sh", "-c", 'ulimit -f 2500; exec "$@"', "sh")
+    assert project.run("run", within=small_disk).returncode == 5
+    began = time.monotonic()
+    project.imported()
+    assert time.monotonic() - began < 60
+    project.assert_equals_source(account)

@@ -15,6 +15,7 @@ Source: Oracle, "SuiteQL Syntax and Examples" and "Executing SuiteQL Queries Thr
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from waveimport.core.records import reply_keys
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
@@ -25,6 +26,9 @@ PARENTS_MAX = 1000
 
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_$#]*")
+
+PROBE_QUERY: Final = "SELECT 1 AS n FROM dual"
+"""Asks nothing of any table: whatever it is answered with, a refusal too, the service is there."""
 
 
 def bounds_query(record: RecordSettings) -> str:

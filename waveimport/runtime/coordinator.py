@@ -306,19 +306,27 @@ class Coordinator:
                 self._last_outage = error
                 self._hand_back(claim, error, delay)
                 self._look_again_in(delay)
-            case Ending.LOGIN | Ending.DATABASE | Ending.FAULT:
+            case Ending.LOGIN | Ending.FAULT:
                 self._end_with(error)
-                if event.ending is Ending.DATABASE:
-                    # It was waited for already; what is left of the run must not wait for it once more.
-                    self._writer.be_patient(0.0)
-                else:
-                    self._hand_back(claim, error, 0.0)
+                self._hand_back(claim, error, 0.0)
+            case Ending.DATABASE:
+                self._end_with(error)
+                # It was waited for already; what is left of the run must not wait for it once more.
+                self._writer.be_patient(0.0)
+                self._try_to_hand_back(claim)
             case Ending.REFUSED:
                 self._refused(claim, error)
 
     def _hand_back(self, claim: Claim, error: WaveImportError | None, delay: float) -> None:
         text = None if error is None else f"{error.code}: {error.message}"
         self._writer.transact(lambda connection: batches.hand_back(connection, claim, error=text, delay_seconds=delay))
+
+    def _try_to_hand_back(self, claim: Claim) -> None:
+        """Hand a batch back if the database takes it; else its lease lapses."""
+        try:
+            self._hand_back(claim, None, 0.0)
+        except WaveImportError as error:
+            log.debug("batch %s was not handed back: %s", claim.batch_id, error.message)
 
     def _refused(self, claim: Claim, error: WaveImportError | None) -> None:
         assert error is not None
@@ -384,8 +392,5 @@ class Coordinator:
                     raise
                 log.debug("not handed back: %s", error.message)
         for flight in list(self._flights.values()):
-            try:
-                self._hand_back(flight.claim, None, 0.0)
-            except WaveImportError as error:
-                log.debug("not handed back: %s", error.message)
+            self._try_to_hand_back(flight.claim)
         return Outcome(stop=self._stop, error=self._error)

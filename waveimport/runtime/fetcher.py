@@ -38,7 +38,7 @@ from waveimport.errors import (
     Stopped,
     WaveImportError,
 )
-from waveimport.netsuite.suiteql import bounds_query, page_query
+from waveimport.netsuite.suiteql import PROBE_QUERY, bounds_query, page_query
 from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim, start, started
@@ -144,12 +144,30 @@ class Fetcher:
             else:
                 self._fetch(claim)
         except WaveImportError as error:
-            return Ended(claim, ending_of(error, others_succeed=self._succeeded_since(begun)), error)
+            return Ended(claim, ending_of(error, others_succeed=self._others_succeed(error, begun)), error)
         except Exception as error:
             log.debug("batch %s", claim.batch_id, exc_info=True)
             fault = WaveImportError(f"a fault in the work on a batch: {type(error).__name__}", where=claim.batch_id)
             return Ended(claim, Ending.FAULT, fault)
         return Ended(claim, Ending.COMPLETED)
+
+    def _others_succeed(self, error: WaveImportError, begun: float) -> bool:
+        """Whether the source answers other queries than the one that failed.
+
+        Where no other has been asked since `begun`, as in the last batch of a wave, one that can hardly fail is asked
+        now: a column that gives 500 for ever would else look like an outage without end.
+        """
+        if self._succeeded_since(begun):
+            return True
+        if not isinstance(error, ServerFault):
+            return False
+        try:
+            self._source.query(PROBE_QUERY, limit=1)
+        except QueryRefused:
+            return True  # a refusal is an answer
+        except WaveImportError:
+            return False
+        return True
 
     # --- planning -----------------------------------------------------------------------------------------------
 

@@ -284,34 +284,61 @@ class _Run:
         if newest.selection is not None:
             self.plan = _plan(self.settings, select(self.settings.records, newest.selection))
         if newest.config_hash != self.plan.hash:
-            self._adopt(newest)
+            # Told before anything is written; what counts is asked again under the lease.
+            self.writer.transact(lambda connection: self._check_adoption(connection, newest, leased=False))
         return False
 
-    def _adopt(self, job: Job) -> None:
-        """Bind an unfinished job to the configuration of today, where that is safe and asked for.
+    def _check_adoption(self, connection: Any, job: Job, *, leased: bool) -> list[str]:
+        """Return the difference between the job's configuration and today's, where it may be adopted and was asked for.
 
-        Raises ConfigChanged with the difference and the two ways on.
+        Raises ConfigChanged with the difference and the ways on.
         """
         difference = config_difference(job.config_text, self.plan.text)
         listed = "; ".join(difference[:8]) + ("; …" if len(difference) > 8 else "")
-        done = self.writer.transact(lambda connection: batches.records_with_completed(connection, job.job_id))
-        waves = self.writer.transact(lambda connection: jobs.planned_waves(connection, job.job_id))
-        unsafe = [line for line in difference if not _adoptable(line, done)]
-        same_waves = waves == self.plan.waves
-        if not self.options.adopt_config or unsafe or not same_waves:
-            reason = ""
-            if self.options.adopt_config:
-                reason = f" and cannot adopt this: {unsafe[0] if unsafe else 'the records make other waves'}"
-            raise ConfigChanged(
-                f"the unfinished job {job.job_id} was created under another configuration{reason} ({listed})",
-                where=self.settings.path or None,
-                help=f"end it with `waveimport cancel {job.job_id}`, or go on with `waveimport run --adopt-config`"
-                " (only where columns go, or records change that have no completed batch)",
-            )
-        self.writer.transact(
-            lambda connection: jobs.adopt_config(connection, job.job_id, self.plan.hash, self.plan.text)
+        landed = batches.records_with_rows(connection, job.job_id)
+        unsafe = [line for line in difference if not adoptable(line, landed)]
+        reason = None
+        if unsafe:
+            reason = unsafe[0]
+        elif jobs.planned_waves(connection, job.job_id) != self.plan.waves:
+            reason = "the records make other waves"
+        elif leased and batches.live_elsewhere(connection, job.job_id, self.holder.owner):
+            reason = "a batch is still at work in another run"
+        if self.options.adopt_config and reason is None:
+            return difference
+        help = f"end it with `waveimport cancel {job.job_id}`; the next run makes a new one"
+        if reason is None:
+            help = f"go on with `waveimport run --adopt-config`, or end it with `waveimport cancel {job.job_id}`"
+        said = f" and cannot adopt this ({reason})" if self.options.adopt_config else ""
+        raise ConfigChanged(
+            f"the unfinished job {job.job_id} was created under another configuration{said}: {listed}",
+            where=self.settings.path or None,
+            help=help,
         )
-        log.warning("job %s goes on under the configuration of today: %s", job.job_id, listed)
+
+    def _bind(self, held: Lease) -> None:
+        """Hold the job to the configuration of this run, or adopt it, in one transaction under the lease.
+
+        Raises ConfigChanged, also where a rival on another host created the job under another configuration.
+        """
+
+        def work(connection: Any) -> list[str]:
+            jobs.lock_job(connection, held.job_id, held.token)
+            job = jobs.get_job(connection, held.job_id)
+            if job.config_hash == self.plan.hash:
+                return []
+            difference = self._check_adoption(connection, job, leased=True)
+            jobs.adopt_config(connection, job.job_id, self.plan.hash, self.plan.text)
+            return difference
+
+        # What a dead holder had at work is nobody's now, and must not be taken for work under another configuration.
+        while held.proven and self.writer.transact(
+            lambda connection: batches.requeue(connection, held, proven_dead=True)
+        ):
+            pass
+        difference = self.writer.transact(work)
+        if difference:
+            log.warning("job %s goes on under the configuration of today: %s", held.job_id, "; ".join(difference[:8]))
 
     def _create(self) -> Job:
         # Time-ordered, and readable by the person who has to type it.
@@ -337,6 +364,8 @@ class _Run:
         if settings.destination is not None and not settings.one_database:
             apart = _open(settings.destination.url, settings, self.switch)
             self.stack.callback(apart.close)
+            # Undone in reverse: what is landing must end before its database is closed.
+            self.stack.callback(self.writer.close)
 
         def prepare(connection: Any) -> tuple[dict[str, Upsert], int]:
             ensure_tables(connection, targets, fence=apart is not None)
@@ -353,6 +382,7 @@ class _Run:
         if held.took_over is not None:
             log.info("took over from %s", held.took_over)
         try:
+            self._bind(held)
             if job.status is JobStatus.FAILED or self.options.retry_failed:
                 count = self.writer.transact(
                     lambda connection: jobs.retry_failed(
@@ -496,11 +526,16 @@ class _Run:
                 return RunResult(ExitCode.PAUSED, job.job_id, "paused by --max-runtime; the next run goes on")
 
 
-def _adoptable(line: str, completed: set[str]) -> bool:
-    """Whether one line of a configuration's difference changes nothing that has landed."""
-    parts = line.split(":", 1)[0].split(".")
-    if parts[0] != "records" or len(parts) < 2:
+def adoptable(line: str, landed: set[str]) -> bool:
+    """Whether one line of a configuration's difference changes nothing that has landed or was made.
+
+    A column may go. In a record of which no row has landed, columns and `where` may change too: its ranges are open at
+    both ends and cover whatever they are asked of. Keys and what derives from what are in the batches already.
+    """
+    path, _, change = line.partition(": ")
+    parts = path.split(".")
+    if len(parts) < 3 or parts[0] != "records":
         return False
-    if parts[1] not in completed:
-        return True
-    return len(parts) == 4 and parts[2] == "columns" and ": removed" in line
+    if parts[2] == "columns":
+        return change.startswith("removed") or parts[1] not in landed
+    return parts[2] in ("table", "where", "cursor") and parts[1] not in landed

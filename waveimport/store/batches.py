@@ -310,16 +310,37 @@ def failed_batches(connection: Connection, job_id: str) -> list[dict[str, object
     ]
 
 
-def records_with_completed(connection: Connection, job_id: str) -> set[str]:
-    """Return the records of a job of which a batch that lands rows is completed."""
+def records_with_rows(connection: Connection, job_id: str) -> set[str]:
+    """Return the records of a job of which a page has landed."""
     return set(
         connection.execute(
             select(wave_batches.c.record)
             .where(
                 wave_batches.c.job_id == job_id,
-                wave_batches.c.status == BatchStatus.COMPLETED.value,
                 wave_batches.c.priority > 0,
+                or_(
+                    wave_batches.c.status == BatchStatus.COMPLETED.value,
+                    wave_batches.c.resume_key.is_not(None),
+                    wave_batches.c.row_count > 0,
+                ),
             )
             .distinct()
         ).scalars()
+    )
+
+
+def live_elsewhere(connection: Connection, job_id: str, owner: str) -> bool:
+    """Whether a batch of a job is under a lease that another than `owner` may still land pages by."""
+    return (
+        connection.execute(
+            select(wave_batches.c.batch_id)
+            .where(
+                wave_batches.c.job_id == job_id,
+                wave_batches.c.status.in_(_LEASED),
+                wave_batches.c.lease_owner != owner,
+                wave_batches.c.lease_expires_at >= now(),
+            )
+            .limit(1)
+        ).first()
+        is not None
     )

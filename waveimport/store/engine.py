@@ -5,6 +5,7 @@
 The driver's default and `isolation_level="IMMEDIATE"` both lose updates; a deferred BEGIN that turns into a write
 fails with BUSY_SNAPSHOT, which no timeout cures. After FULL, IOERR or INTERRUPT SQLite has ended the transaction
 silently and the next INSERT would commit by itself: every statement and the commit first ask `in_transaction`.
+SQLAlchemy's default pool for SQLite closes connections that other threads are using, which crashes the interpreter.
 WAL with synchronous=FULL, because NORMAL loses acknowledged commits in a power cut.
 
 **MySQL.** READ COMMITTED: under the default REPEATABLE READ a plain SELECT after an earlier one is stale even when
@@ -21,6 +22,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
 
 from waveimport.errors import BadValue, DatabaseError
 
@@ -128,7 +130,7 @@ def _open_sqlite(url: str) -> Engine:
         connection.execute("PRAGMA cache_size = -8192")
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, hide_parameters=True)
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True, poolclass=QueuePool)
     event.listen(engine, "begin", _begin_immediate)
     event.listen(engine, "before_cursor_execute", _guard_statement)
     event.listen(engine, "commit", _guard_commit)

@@ -310,9 +310,17 @@ class DiskFull(DatabaseError):
 
 
 class TableClash(DatabaseError):
-    """A destination table exists with columns or a key that the configuration contradicts."""
+    """A destination table exists with columns, types, a key or an owner that the configuration contradicts, or was
+    changed or dropped while a run was at work."""
 
     code = "WI-DB-004"
+    exit_code = ExitCode.USAGE
+
+
+class KeyTooWide(DatabaseError):
+    """The key of a record is wider than MySQL can index: a text column of a key takes 1,020 bytes of 3,072."""
+
+    code = "WI-DB-006"
     exit_code = ExitCode.USAGE
 
 

@@ -14,8 +14,9 @@ from sqlalchemy import delete, inspect, text
 from sqlalchemy.engine import Connection
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
-from waveimport.errors import BadData, TableClash
+from waveimport.errors import BadData, KeyTooWide
 from waveimport.store.dialect import now, upsert
+from waveimport.store.existing import Wanted, check_existing
 from waveimport.store.tables import import_columns
 
 FENCE_TABLE = "_waveimport_fence"
@@ -25,6 +26,8 @@ faster."""
 MYSQL_ROWS_A_STATEMENT = 1000
 SQLITE_VARIABLES = 32_000
 """Below SQLite's default limit of 32,766 parameters a statement (since 3.32)."""
+MYSQL_KEY_BYTES = 3072
+"""The widest key of an InnoDB table with the row format DYNAMIC and pages of 16 KB."""
 NUMERIC_DIGITS = 15
 """Decimal digits that SQLite's NUMERIC (an IEEE double) holds exactly; wider decimals are TEXT there."""
 
@@ -70,6 +73,48 @@ def column_type(column: Column, *, mysql: bool, key: bool) -> str:
             return "DATETIME" if mysql else "TEXT"
 
 
+def _types(target: Target, *, mysql: bool) -> dict[str, str]:
+    """Return the SQL type of every column of a destination table, by name and in order."""
+    record = target.record
+    types = {
+        column.target: column_type(column, mysql=mysql, key=column.name in record.key) for column in record.columns
+    }
+    return {**types, "_job_id": "VARCHAR(64)" if mysql else "TEXT", "_synced_at": "DATETIME(6)" if mysql else "TEXT"}
+
+
+def _key_bytes(column: Column) -> int:
+    """Return how many bytes of an InnoDB index a key column takes: a text's 255 characters are four bytes each."""
+    match column.kind:
+        case ColumnKind.TEXT:
+            return 255 * 4
+        case ColumnKind.BOOLEAN:
+            return 1
+        case ColumnKind.DATE:
+            return 3
+        case ColumnKind.TIMESTAMP:
+            return 5
+        case ColumnKind.DECIMAL:
+            # Nine digits are four bytes, and fewer take half a byte each, rounded up, on each side of the point.
+            parts = (column.precision - column.scale, column.scale)
+            return sum(digits // 9 * 4 + (digits % 9 + 1) // 2 for digits in parts)
+        case _:
+            return 8
+
+
+def _check_key_width(target: Target) -> None:
+    """Raise KeyTooWide where the server would refuse the primary key of a table that is to be made."""
+    record = target.record
+    widths = {name: _key_bytes(record.column(name)) for name in record.key}
+    if sum(widths.values()) > MYSQL_KEY_BYTES:
+        listed = ", ".join(f"`{name}` {width:,}" for name, width in widths.items())
+        raise KeyTooWide(
+            f"the key of record `{record.name}` is {sum(widths.values()):,} bytes on MySQL, which takes"
+            f" {MYSQL_KEY_BYTES:,} ({listed})",
+            where=f"records.{record.name}.key",
+            help="name fewer text columns in the key (three fit), or import into SQLite",
+        )
+
+
 def _binary_collation(connection: Connection) -> str:
     """Return the binary collation that does not pad: MariaDB and MySQL 8 name it differently."""
     return "utf8mb4_nopad_bin" if connection.dialect.is_mariadb else "utf8mb4_0900_bin"  # type: ignore[attr-defined]
@@ -78,13 +123,11 @@ def _binary_collation(connection: Connection) -> str:
 def create_statement(connection: Connection, target: Target) -> str:
     """Return the DDL of a destination table."""
     mysql = connection.dialect.name != "sqlite"
-    lines = []
-    for column in target.record.columns:
-        key = column.name in target.record.key
-        kind = column_type(column, mysql=mysql, key=key)
-        lines.append(f"{quote(connection, column.target)} {kind}{' NOT NULL' if key else ' NULL' if mysql else ''}")
-    lines.append(f"_job_id {'VARCHAR(64)' if mysql else 'TEXT'} NOT NULL")
-    lines.append(f"_synced_at {'DATETIME(6)' if mysql else 'TEXT'} NOT NULL")
+    keys = (*target.key_targets, "_job_id", "_synced_at")
+    lines = [
+        f"{quote(connection, name)} {kind}{' NOT NULL' if name in keys else ' NULL' if mysql else ''}"
+        for name, kind in _types(target, mysql=mysql).items()
+    ]
     lines.append(f"PRIMARY KEY ({', '.join(quote(connection, name) for name in target.key_targets)})")
     options = ""
     if mysql:
@@ -96,29 +139,20 @@ def create_statement(connection: Connection, target: Target) -> str:
 def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: bool) -> None:
     """Create the destination tables that are missing and check those that are there.
 
-    Raises TableClash, before anything is written, where a table has another key or lacks a column. `fence` adds the
-    fence table of a destination that is a database of its own.
+    Raises, before anything is written, TableClash where a table has another key, lacks a column or would change what
+    it is given (see `store.existing`), and KeyTooWide where MySQL could not make one. `fence` adds the fence table of
+    a destination that is a database of its own.
     """
     inspector = inspect(connection)
+    mysql = connection.dialect.name != "sqlite"
     existing = {target.table for target in targets if inspector.has_table(target.table)}
     for target in targets:
-        if target.table not in existing:
-            continue
-        columns = {str(column["name"]).lower() for column in inspector.get_columns(target.table)}
-        wanted = [column.target for column in target.record.columns] + ["_job_id", "_synced_at"]
-        missing = [name for name in wanted if name not in columns]
-        if missing:
-            raise TableClash(
-                f"table `{target.table}` exists without the column `{missing[0]}` of record `{target.record.name}`",
-                help=f"add the column, rename the table, or set records.{target.record.name}.table_name",
-            )
-        key = inspector.get_pk_constraint(target.table).get("constrained_columns") or []
-        if [name.lower() for name in key] != list(target.key_targets):
-            raise TableClash(
-                f"table `{target.table}` exists with the primary key ({', '.join(key)}), not"
-                f" ({', '.join(target.key_targets)})",
-                help=f"rename the table, or set records.{target.record.name}.table_name or key",
-            )
+        if target.table in existing:
+            collation = _binary_collation(connection) if mysql else None
+            wanted = Wanted(target.record.name, _types(target, mysql=mysql), target.key_targets, collation)
+            check_existing(connection, target.table, wanted)
+        elif mysql:
+            _check_key_width(target)
     for target in targets:
         if target.table not in existing:
             connection.execute(text(create_statement(connection, target).replace(":", "\\:")))

@@ -1,6 +1,7 @@
 """Shared fixtures: both databases, hypothesis profiles, the simulated account."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from waveimport.store.schema import upgrade
 from waveimport.store.transactions import Database
+
+# A shell starts background jobs with SIGINT ignored, and what we start would inherit that: its tests would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])

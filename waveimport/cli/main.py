@@ -4,15 +4,13 @@ Click exits 1 on Ctrl-C, does not catch SIGTERM and prints usage errors in a for
 here, so that cron lines and other programs can rely on the published exit codes.
 """
 
-import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -20,6 +18,7 @@ from click.core import ParameterSource
 from waveimport import __version__
 from waveimport.cli.app import App
 from waveimport.cli.lazy import LazyGroup, add_environment
+from waveimport.cli.streams import tolerant_streams
 from waveimport.errors import ExitCode, UsageError, WaveImportError
 
 TRACEBACK_VERBOSITY: Final = 2
@@ -32,33 +31,8 @@ class Terminated(SystemExit):
         super().__init__(int(ExitCode.TERMINATED))
 
 
-class _ReaderGone(Exception):
-    """Whoever read our standard output has closed it, as `head` does."""
-
-
-@contextmanager
-def _noticing_the_reader() -> Iterator[None]:
-    """Turn a closed standard output into _ReaderGone: click would leave with 1, which says a fault of ours."""
-    try:
-        yield
-    except BrokenPipeError as error:
-        raise _ReaderGone from error
-
-
-class _Top(LazyGroup):
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        with _noticing_the_reader():  # `--help` prints while its options are parsed
-            return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> object:
-        with _noticing_the_reader():
-            return super().invoke(ctx)
-
-
 @click.group(
-    cls=_Top,
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: `waveimport help exit-codes`. An error's code: `waveimport explain CODE`.",
 )
@@ -105,7 +79,6 @@ def run(arguments: Sequence[str], app: App | None = None) -> int:
     app = app or App()
     try:
         result = command.main(args=list(arguments), prog_name="waveimport", standalone_mode=False, obj=app)
-        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         # Click's own message is the whole help text.
         click.echo(error.format_message(), err=True)
@@ -116,10 +89,6 @@ def run(arguments: Sequence[str], app: App | None = None) -> int:
         return _tell(app, error)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except (_ReaderGone, BrokenPipeError):
-        # Nothing can be written any more; what Python would flush at exit must go nowhere, or it complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
     except Exception as error:
         # Its text may quote a value or a URL, so it is shown only with the traceback, scrubbed.
         fault = WaveImportError(
@@ -153,4 +122,6 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 def main() -> NoReturn:
     """Entry point of the command `waveimport`."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    sys.exit(run(sys.argv[1:]))
+    with tolerant_streams():
+        code = run(sys.argv[1:])
+    sys.exit(code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waveimport.cli.app import App
+from waveimport.cli.streams import reader_gone
 from waveimport.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def command(app: App, scale: float, port: int, data: Path | None, faults: Path |
     plan = fault_plans.load(faults) if faults else None
     with Simulator(data=data, scale=scale, port=port, faults=plan, progress=tell) as simulator:
         click.echo(_ready_json(simulator) if as_json else _ready_line(simulator))
+        if reader_gone():
+            # Nobody knows where it is served, nor will anybody end it.
+            return
         # Until Ctrl-C or SIGTERM raises: both unwind through the block above, which takes the data away again.
         threading.Event().wait()
 

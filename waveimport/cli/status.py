@@ -98,9 +98,10 @@ def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
 
 
 def _watch(database: "Database", settings: "Settings", job_id: str, failed: bool) -> bool:
-    """Show the job again and again until it has ended. Returns whether an alert stood in the end."""
+    """Show the job again and again until it has ended, or nobody reads. Returns whether an alert stood then."""
     from waveimport.cli.reading import look
     from waveimport.cli.render import job_lines
+    from waveimport.cli.streams import reader_gone
     from waveimport.core.waves import UNFINISHED_JOB
     from waveimport.runtime import clock
     from waveimport.runtime.failures import read_failures
@@ -113,7 +114,7 @@ def _watch(database: "Database", settings: "Settings", job_id: str, failed: bool
         if sys.stdout.isatty():
             click.clear()
         click.echo("\n".join(lines))
-        if job.status not in UNFINISHED_JOB:
+        if job.status not in UNFINISHED_JOB or reader_gone():
             return bool(alerts)
         if not sys.stdout.isatty():
             click.echo("")

@@ -41,7 +41,11 @@ def with_customer(**changes: object) -> Settings:
 
 
 def with_url(url: str) -> Settings:
-    return replace(SETTINGS, database=DatabaseSettings(url))
+    """Rows that land in a database of their own, at `url`."""
+    return replace(SETTINGS, destination=DatabaseSettings(url))
+
+
+APART = with_url("mysql+pymysql://h/d2")
 
 
 def test_the_text_holds_no_secret() -> None:
@@ -65,10 +69,10 @@ def test_every_setting_of_a_record_is_in_the_text() -> None:
     [
         replace(SETTINGS, profile="q", run=RunSettings(workers=1), path=""),
         replace(SETTINGS, netsuite=NetSuiteSettings("1", "https://h", auth="m2m", concurrency=1)),
-        with_url("mysql+pymysql://other:pw@H:3306/d"),
+        replace(SETTINGS, database=DatabaseSettings("sqlite:////moved/x.db")),
+        replace(SETTINGS, destination=SETTINGS.database),
         with_customer(depends_on=("a", "b")),
         with_customer(columns=tuple(reversed(CUSTOMER.columns))),
-        replace(SETTINGS, destination=SETTINGS.database, database=DatabaseSettings("sqlite:////x")),
     ],
 )
 def test_what_may_change_under_a_job_leaves_the_text_as_it_is(same: Settings) -> None:
@@ -76,19 +80,31 @@ def test_what_may_change_under_a_job_leaves_the_text_as_it_is(same: Settings) ->
 
 
 @pytest.mark.parametrize(
+    "same",
+    [
+        with_url("mysql+pymysql://other:pw@H:3306/d2?charset=utf8mb4"),
+        replace(APART, database=DatabaseSettings("sqlite:////moved/x.db")),
+    ],
+)
+def test_a_destination_of_its_own_is_a_place_without_user_and_parameters(same: Settings) -> None:
+    assert redacted_text(same) == redacted_text(APART)
+    assert "mysql+pymysql://h/d2" in redacted_text(same)
+
+
+def test_a_moved_file_leaves_the_hash_as_it_is() -> None:
+    here, there = (
+        replace(SETTINGS, database=DatabaseSettings(f"sqlite:////{name}/x.db")) for name in ("here", "there")
+    )
+    assert config_hash(redacted_text(here)) == config_hash(redacted_text(there))
+
+
+@pytest.mark.parametrize(
     ("changed", "difference"),
     [
         (replace(SETTINGS, netsuite=NetSuiteSettings("2", "https://h")), ["account: was 1, now 2"]),
         (replace(SETTINGS, netsuite=NetSuiteSettings("1", "https://i")), ["base_url: was https://h, now https://i"]),
-        (with_url("mysql+pymysql://h/e"),
-         ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql://h/e"]),
-        (with_url("mysql+pymysql://h:3307/d"),
-         ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql://h:3307/d"]),
-        (with_url("mysql+pymysql:///d?unix_socket=/s"),
-         ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql:///d?unix_socket=/s"]),
-        (with_url("mysql+pymysql://[::1]/d"),
-         ["destination.url: was mysql+pymysql://h/d, now mysql+pymysql://[::1]/d"]),
-        (with_url("sqlite:////a#b"), ["destination.url: was mysql+pymysql://h/d, now sqlite:////a#b"]),
+        (APART, ["destination.url: was the database of the job, now mysql+pymysql://h/d2"]),
+        (with_url("mysql+pymysql://h/d"), ["destination.url: was the database of the job, now mysql+pymysql://h/d"]),
         (replace(SETTINGS, destination=DatabaseSettings(SETTINGS.database.url, "ns_")),
          ["destination.prefix: was not set, now ns_"]),
         (replace(SETTINGS, records=(CUSTOMER, VENDOR)), ["records.vendor: added"]),
@@ -107,6 +123,22 @@ def test_what_may_change_under_a_job_leaves_the_text_as_it_is(same: Settings) ->
 )  # fmt: skip
 def test_a_difference_is_told_by_record_and_key(changed: Settings, difference: list[str]) -> None:
     assert config_difference(redacted_text(SETTINGS), redacted_text(changed)) == difference
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "mysql+pymysql://h/e",
+        "mysql+pymysql://h:3307/d2",
+        "mysql+pymysql:///d2?unix_socket=/s",
+        "mysql+pymysql://[::1]/d2",
+        "sqlite:////a#b",
+    ],
+)
+def test_another_place_of_the_rows_is_a_difference(place: str) -> None:
+    assert config_difference(redacted_text(APART), redacted_text(with_url(place))) == [
+        f"destination.url: was mysql+pymysql://h/d2, now {place}"
+    ]
 
 
 def test_the_order_of_a_key_counts() -> None:

@@ -13,19 +13,23 @@ from urllib.parse import parse_qs, urlsplit
 from waveimport.core.settings_types import Column, ColumnKind, RecordSettings, Settings
 
 _MYSQL_PORT: Final = 3306
+_IN_THE_DATABASE: Final = "the database of the job"
+"""The destination where none is named: wherever that database is moved, job and rows move together."""
 
 
 def redacted_text(settings: Settings) -> str:
     """Return canonical JSON of what a job is bound to: account, base_url, destination, records.
 
     Credentials, `[run]`, the profile and the coordination database stay out: they may change while a job is
-    unfinished. So do the user, password and parameters of the destination's URL.
+    unfinished. So do the user, password and parameters of the destination's URL. Rows that land
+    in the job's own database are bound to no place: they move with it.
     """
-    destination = settings.destination or settings.database
+    apart = None if settings.one_database else settings.destination
+    destination = _IN_THE_DATABASE if apart is None else _place_of(apart.url)
     bound = {
         "account": settings.netsuite.account,
         "base_url": settings.netsuite.base_url,
-        "destination": {"url": _place_of(destination.url), "prefix": settings.prefix},
+        "destination": {"url": destination, "prefix": settings.prefix},
         "records": {record.name: _record(record) for record in settings.records},
     }
     return json.dumps(bound, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

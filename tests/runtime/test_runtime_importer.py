@@ -279,6 +279,18 @@ def test_a_table_that_clashes_leaves_no_job_behind(runs: Runs) -> None:
     assert runs.query("SELECT COUNT(*) FROM import_jobs") == [(0,)]
 
 
+def test_two_profiles_do_not_write_into_one_table(runs: Runs) -> None:
+    assert runs().exit_code is ExitCode.OK
+    other = replace(runs.settings, profile="q")
+    with pytest.raises(TableClash, match="table `line` holds the rows of profile `p`"):
+        runs(settings=replace(other, records=(replace(ORDER, table_name="fresh"), LINE)))
+    with pytest.raises(WaveImportError, match=r"fresh|1146"):
+        runs.query("SELECT * FROM fresh")
+    assert runs.query("SELECT DISTINCT profile FROM import_jobs") == [("p",)]
+    assert runs(settings=replace(other, destination=DatabaseSettings(runs.settings.database.url, prefix="q_"))).job_id
+    assert runs.query("SELECT COUNT(*) FROM q_order") == [(30,)]
+
+
 def test_a_run_that_is_cancelled_meanwhile_ends_incomplete(runs: Runs) -> None:
     def cancel(sql: str) -> None:
         if "COUNT(" not in sql:

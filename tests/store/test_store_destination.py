@@ -1,5 +1,6 @@
 """Destination tables: what is written comes back as it was, every hostile text, every key apart."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -228,13 +229,19 @@ def test_the_table_of_a_destination_is_made_for_bytes(database: Database) -> Non
         assert "VARCHAR(255) NOT NULL" in sql
 
 
+def remember(database: Database, *into: Target, profile: str = "p", destination: str = "") -> None:
+    database.run(
+        lambda connection: remember_columns(connection, into, profile=profile, destination=destination),
+    )
+
+
 def test_the_source_of_each_column_is_remembered_and_a_column_that_goes_is_forgotten(database: Database) -> None:
     for into in (target("id", "memo", "small"), target("id", "small")):
-        database.run(lambda connection, into=into: remember_columns(connection, [into]))
-    remembered = "SELECT table_name, column_name, source_name, type FROM import_columns ORDER BY column_name"
+        remember(database, into)
+    remembered = "SELECT profile, table_name, column_name, source_name, type FROM import_columns ORDER BY column_name"
     assert world.query(database, remembered) == [
-        ("thing", "id", "id", "integer"),
-        ("thing", "small", "small", "decimal(15,2)"),
+        ("p", "thing", "id", "id", "integer"),
+        ("p", "thing", "small", "small", "decimal(15,2)"),
     ]
 
 
@@ -242,8 +249,50 @@ def test_runs_that_start_at_once_remember_the_columns_without_hindering_each_oth
     database: Database, database_url: str
 ) -> None:
     wide = target(*KINDS)
-    world.race(database_url, 8, lambda mine, at: mine.run(lambda connection: remember_columns(connection, [wide])))
+    world.race(database_url, 8, lambda mine, at: remember(mine, wide))
     assert world.query(database, "SELECT COUNT(*) FROM import_columns") == [(len(KINDS),)]
+
+
+def test_a_table_belongs_to_the_profile_that_wrote_it_and_what_another_would_remember_is_undone(
+    database: Database,
+) -> None:
+    remember(database, target("id", "memo"))
+    kept = world.query(database, "SELECT * FROM import_columns ORDER BY column_name")
+    for other in (target("id", "memo"), target("small", key=("small",)), target("id", table="THING")):
+        with pytest.raises(TableClash, match="holds the rows of profile `p`, and this is profile `q`") as clash:
+            remember(database, target("id", table="fresh"), other, profile="q")
+        assert "prefix" in (clash.value.help or "")
+        assert world.query(database, "SELECT * FROM import_columns ORDER BY column_name") == kept
+    remember(database, target("id", table="q_thing"), profile="q")
+    remember(database, target("id"), profile="q", destination="mysql://elsewhere/db")
+    remember(database, target("id"))
+
+
+def test_the_statements_that_the_help_names_give_a_table_to_another_profile(database: Database) -> None:
+    into = target("id")
+    for at in (0, 1):
+        owner, other = f"owner{at}", f"owner{at + 1}"
+        remember(database, into, profile=owner)
+        with pytest.raises(TableClash) as clash:
+            remember(database, into, profile=other)
+        mend = clash.value.help or ""
+        statements = re.findall(r"(?:UPDATE|DELETE)[^.]*", mend)
+        assert len(statements) == 2
+        world.execute(database, statements[at])
+        remember(database, into, profile=other)
+
+
+def test_of_two_profiles_that_begin_at_once_one_gets_the_table(database: Database, database_url: str) -> None:
+    def begin(mine: Database, at: int) -> bool:
+        try:
+            remember(mine, target("id") if at % 2 else target("memo", key=("memo",)), profile=f"p{at}")
+        except TableClash:
+            return False
+        return True
+
+    for _ in range(5):
+        world.execute(database, "DELETE FROM import_columns")
+        assert sum(world.race(database_url, 4, begin)) == 1
 
 
 def test_a_refusal_is_remembered_for_half_an_hour_by_account_and_credentials(

@@ -134,6 +134,16 @@ def test_on_mysql_a_text_key_that_folds_keys_together_is_refused(mysql_database:
         ensure(mysql_database, thing("text", key=("v",)))
 
 
+@pytest.mark.mysql
+def test_on_mysql_a_text_key_may_be_longer_but_not_shorter(mysql_database: Database) -> None:
+    exact = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL"
+    make(mysql_database, f"VARCHAR(300) {exact}", key="v")
+    ensure(mysql_database, thing("text", key=("v",)))
+    make(mysql_database, f"VARCHAR(254) {exact}", key="v")
+    with pytest.raises(TableClash, match="needs VARCHAR"):
+        ensure(mysql_database, thing("text", key=("v",)))
+
+
 @pytest.mark.parametrize("loose", ["NOCASE", "RTRIM"])
 def test_on_sqlite_a_text_key_that_folds_keys_together_is_refused(sqlite_database: Database, loose: str) -> None:
     make(sqlite_database, f"TEXT COLLATE {loose} NOT NULL", key="v")

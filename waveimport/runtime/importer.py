@@ -39,7 +39,7 @@ from waveimport.runtime.fetcher import Fetcher
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, jobs, lease, schema
-from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes, remember_columns
+from waveimport.store.destination import Target, Upsert, check_owner, ensure_tables, packet_bytes, remember_columns
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job, NewJob
 from waveimport.store.lease import Held, Holder, Lease
@@ -372,8 +372,12 @@ class _Run:
             upserts = {target.record.name: Upsert(connection, target) for target in targets}
             return upserts, packet_bytes(connection)
 
+        profile, where = settings.profile, "" if apart is None else apart.name
+        self.writer.transact(lambda connection: check_owner(connection, targets, profile=profile, destination=where))
         upserts, size = self.writer.transact(prepare) if apart is None else apart.run(prepare)
-        self.writer.transact(lambda connection: remember_columns(connection, targets))
+        self.writer.transact(
+            lambda connection: remember_columns(connection, targets, profile=profile, destination=where)
+        )
         self.writer.prepare(Place(upserts, size, apart))
 
     # --- under the lease ----------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymysql.converters import escape_string
-from sqlalchemy import delete, inspect, text
+from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.engine import Connection
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
-from waveimport.errors import BadData, KeyTooWide
+from waveimport.errors import BadData, KeyTooWide, TableClash
 from waveimport.store.dialect import now, upsert
 from waveimport.store.existing import Wanted, check_existing
 from waveimport.store.tables import import_columns
@@ -168,12 +168,45 @@ def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: b
         )
 
 
-def remember_columns(connection: Connection, targets: Sequence[Target]) -> None:
-    """Keep in `import_columns` (of the coordination database) which source column each destination column is of."""
+def check_owner(connection: Connection, targets: Sequence[Target], *, profile: str, destination: str) -> None:
+    """Raise TableClash where a table holds the rows of another profile, by `import_columns`.
+
+    Keys are unique within an account only, so two profiles in one table would overwrite each other's rows. A profile
+    owns its tables until its rows are taken from `import_columns`, whatever becomes of its jobs. `destination` is the
+    database of the tables, without user and password; empty for the coordination database.
+    """
+    for target in targets:
+        owner = connection.execute(
+            select(import_columns.c.profile)
+            .where(
+                func.lower(import_columns.c.table_name) == target.table.lower(),
+                import_columns.c.destination == destination,
+                import_columns.c.profile != profile,
+            )
+            .limit(1)
+            # Waits for a profile that remembers the same table at this moment; one of the two then sees the other.
+            .with_for_update()
+        ).scalar()
+        if owner is not None:
+            raise TableClash(
+                f"table `{target.table}` holds the rows of profile `{owner}`, and this is profile `{profile}`",
+                help="set `[destination] prefix` for one of them. If the profile was renamed: UPDATE import_columns SET"
+                f" profile = '{profile}' WHERE profile = '{owner}'. If it is gone for good: drop the table, then DELETE"
+                f" FROM import_columns WHERE profile = '{owner}' AND table_name = '{target.table}'",
+            )
+
+
+def remember_columns(connection: Connection, targets: Sequence[Target], *, profile: str, destination: str) -> None:
+    """Keep in `import_columns` (of the coordination database) which source column each destination column is of, and
+    whose table it is.
+
+    Raises TableClash as `check_owner` does; nothing is kept then.
+    """
     for target in targets:
         # Runs may start at once: what both write is written over, never deleted first.
         connection.execute(
             delete(import_columns).where(
+                import_columns.c.profile == profile,
                 import_columns.c.table_name == target.table,
                 import_columns.c.column_name.not_in([column.target for column in target.record.columns]),
             )
@@ -182,8 +215,10 @@ def remember_columns(connection: Connection, targets: Sequence[Target]) -> None:
             upsert(connection, import_columns),
             [
                 {
+                    "profile": profile,
                     "table_name": target.table,
                     "column_name": column.target,
+                    "destination": destination,
                     "source_name": column.name,
                     "type": str(column.kind)
                     + (f"({column.precision},{column.scale})" if column.kind is ColumnKind.DECIMAL else ""),
@@ -191,6 +226,8 @@ def remember_columns(connection: Connection, targets: Sequence[Target]) -> None:
                 for column in target.record.columns
             ],
         )
+    # After the writing: of two profiles that begin at once, each has its rows in place before it looks for others.
+    check_owner(connection, targets, profile=profile, destination=destination)
 
 
 class Upsert:

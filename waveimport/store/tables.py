@@ -191,8 +191,11 @@ import_accounts = Table(
 import_columns = Table(
     "import_columns",
     metadata,
+    Column("profile", _NAME, primary_key=True),
     Column("table_name", _NAME, primary_key=True),
     Column("column_name", _NAME, primary_key=True),
+    # The database of the table, without user and password; empty for the one that this table is in.
+    Column("destination", _LONG, nullable=False),
     Column("source_name", _NAME, nullable=False),
     Column("type", _WORD, nullable=False),
     **_OPTIONS,

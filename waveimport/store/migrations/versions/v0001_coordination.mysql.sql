@@ -125,9 +125,11 @@ CREATE TABLE IF NOT EXISTS import_accounts (
 )ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
 
 CREATE TABLE IF NOT EXISTS import_columns (
+    profile VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     table_name VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     column_name VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    destination LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     source_name VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     type VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    PRIMARY KEY (table_name, column_name)
+    PRIMARY KEY (profile, table_name, column_name)
 )ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;

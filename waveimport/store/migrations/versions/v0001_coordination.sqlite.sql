@@ -129,9 +129,11 @@ CREATE TABLE IF NOT EXISTS import_accounts (
 );
 
 CREATE TABLE IF NOT EXISTS import_columns (
+    profile VARCHAR(191) NOT NULL,
     table_name VARCHAR(191) NOT NULL,
     column_name VARCHAR(191) NOT NULL,
+    destination TEXT NOT NULL,
     source_name VARCHAR(191) NOT NULL,
     type VARCHAR(32) NOT NULL,
-    PRIMARY KEY (table_name, column_name)
+    PRIMARY KEY (profile, table_name, column_name)
 );

@@ -1,8 +1,11 @@
 """One run on a host: the lock file, its identity, and the lock around each write of SQLite."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +189,60 @@ def test_one_process_writes_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
         raise AssertionError("there is no such folder")
 
 
-def test_names_tell_processes_and_machines_apart() -> None:
+def test_a_wait_for_the_write_lock_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    holder = other("write", database)
+    assert first_line(holder) == "True"
+    answers = iter([False, False, True])
+    began = time.monotonic()
+    lock = WriteLock(database, stopped=lambda: next(answers))
+    with pytest.raises(DatabaseBusy, match="told to stop"), lock:
+        raise AssertionError("both were let in")
+    assert next(answers, None) is None, "it was asked after each slice"
+    assert time.monotonic() - began < single_flight.WRITE_WAIT_SECONDS / 2
+    holder.communicate("\n", timeout=30)
+
+
+def test_who_was_told_to_stop_still_gets_a_lock_that_becomes_free(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    with WriteLock(database, stopped=lambda: True):
+        assert (tmp_path / "x.db.write").exists()
+    holder = other("write", database)
+    assert first_line(holder) == "True"
+
+    def free() -> bool:
+        holder.communicate("\n", timeout=30)
+        return False
+
+    with WriteLock(database, stopped=free):
+        assert holder.returncode == 0
+
+
+def test_names_tell_processes_apart() -> None:
     assert owner_name().endswith(f":{os.getpid()}")
-    assert machine_id() == machine_id() != ""
+
+
+def test_two_containers_and_two_boots_are_two_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, boot = tmp_path / "machine-id", tmp_path / "boot_id"
+    monkeypatch.setattr(single_flight, "MACHINE_ID_FILE", machine)
+    monkeypatch.setattr(single_flight, "BOOT_ID_FILE", boot)
+    seen = []
+    for machine_text, boot_text, host, node in (
+        ("a\n", "b\n", "h", 1),
+        ("", "b\n", "h", 1),
+        ("", "c\n", "h", 1),
+        ("", "c\n", "i", 1),
+        ("", "c\n", "i", 2),
+        ("\xff", "\xff", "i", 3),
+    ):
+        machine.write_text(machine_text, encoding="latin-1")
+        boot.write_text(boot_text, encoding="latin-1")
+        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        monkeypatch.setattr(uuid, "getnode", lambda node=node: node)
+        seen.append(machine_id())
+        assert machine_id() == seen[-1]
+    assert len(set(seen)) == len(seen)
+    assert {len(name) for name in seen} == {64}
+    machine.unlink()
+    boot.unlink()
+    assert machine_id() == seen[-1], "what cannot be read is left out"

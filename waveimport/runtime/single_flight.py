@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,11 +17,17 @@ from platformdirs import user_state_path
 
 from waveimport.core.settings import Settings
 from waveimport.errors import DatabaseBusy, LockUnusable
+from waveimport.runtime import clock
 
 SYSTEM_LOCK_DIR = Path("/var/lock/waveimport")
+MACHINE_ID_FILE = Path("/etc/machine-id")
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 WRITE_POLL_SECONDS = 0.001
 """A writer that polls at filelock's default of 50 ms waited up to 6.7 s beside a busy run."""
 WRITE_WAIT_SECONDS = 60.0
+WRITE_SLICE_SECONDS = 0.5
+"""A writer asks this often whether it is to go on waiting; one slice is waited even then, so that a run that was told
+to stop can still land what it has beside a busy neighbour."""
 
 
 def owner_name() -> str:
@@ -29,11 +36,25 @@ def owner_name() -> str:
 
 
 def machine_id() -> str:
-    """Return what tells this machine from others: its machine-id, else its hardware address."""
+    """Return what tells this machine, and this start of it, from others, in 64 hexadecimal digits.
+
+    A lock file's device and inode are one file's only within one running kernel. Images give the same machine-id to
+    many, or none, and containers the same hardware address, so the id of the boot and the host's name stand beside
+    it. A restart is another machine: its leases lapse, instead of being taken over at once.
+    """
+    parts = (
+        _first_line(MACHINE_ID_FILE) or f"{uuid.getnode():x}",
+        _first_line(BOOT_ID_FILE),
+        socket.gethostname(),
+    )
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _first_line(path: Path) -> str:
     try:
-        return Path("/etc/machine-id").read_text(encoding="ascii").strip() or f"{uuid.getnode():x}"
+        return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        return f"{uuid.getnode():x}"
+        return ""
 
 
 def lock_path(settings: Settings, database_name: str, sqlite_file: Path | None) -> Path:
@@ -114,31 +135,42 @@ class WriteLock:
     `busy_timeout` alone starves: of four equal writers two committed once while the others committed 1,000 times.
     """
 
-    def __init__(self, sqlite_file: Path) -> None:
+    def __init__(self, sqlite_file: Path, *, stopped: Callable[[], bool] = lambda: False) -> None:
+        """`stopped` says whether to give up waiting; it is asked in the thread that waits."""
+        self._stopped = stopped
         self._lock = FileLock(
             sqlite_file.with_name(sqlite_file.name + ".write"),
-            timeout=WRITE_WAIT_SECONDS,
             mode=0o600,
             thread_local=False,
             poll_interval=WRITE_POLL_SECONDS,
         )
 
     def __enter__(self) -> None:
-        """Take the lock. Raises DatabaseBusy when another process keeps it for a minute, LockUnusable on its file."""
+        """Take the lock. Raises DatabaseBusy when another process keeps it for a minute, or until this one is told to
+        stop; LockUnusable on its file."""
+        until = clock.monotonic() + WRITE_WAIT_SECONDS
+        while not self._acquire(max(0.0, min(WRITE_SLICE_SECONDS, until - clock.monotonic()))):
+            stopped = self._stopped()
+            if stopped or clock.monotonic() >= until:
+                waited = "until this run was told to stop" if stopped else f"for {WRITE_WAIT_SECONDS:.0f} s"
+                raise DatabaseBusy(
+                    f"another process has held the write lock {waited}",
+                    where=self._lock.lock_file,
+                    help="look for a waveimport that hangs or is stopped (`fuser` names it); then run again",
+                )
+
+    def _acquire(self, seconds: float) -> bool:
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=seconds)
         except Timeout:
-            raise DatabaseBusy(
-                f"another process has held the write lock for {WRITE_WAIT_SECONDS:.0f} s",
-                where=self._lock.lock_file,
-                help="look for a waveimport that hangs or is stopped (`fuser` names it); then run again",
-            ) from None
+            return False
         except OSError as error:
             raise LockUnusable(
                 f"the write lock cannot be opened: {error.strerror or type(error).__name__}",
                 where=self._lock.lock_file,
                 help="mend the rights of the database's folder",
             ) from error
+        return True
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

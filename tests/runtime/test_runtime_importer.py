@@ -279,6 +279,46 @@ def test_a_table_that_clashes_leaves_no_job_behind(runs: Runs) -> None:
     assert runs.query("SELECT COUNT(*) FROM import_jobs") == [(0,)]
 
 
+def test_rows_that_the_destination_refuses_cost_their_batch_and_hide_nobody_elses_work(runs: Runs) -> None:
+    assert runs().exit_code is ExitCode.OK
+    database = Database.open(runs.settings.database.url)
+    trigger = (
+        "CREATE TRIGGER mine BEFORE INSERT ON `order` WHEN NEW.id = 7 BEGIN SELECT RAISE(ABORT, 'seven'); END"
+        if database.is_sqlite
+        else "CREATE TRIGGER mine BEFORE INSERT ON `order` FOR EACH ROW IF NEW.id = 7 THEN SIGNAL SQLSTATE '45000' SET"
+        " MESSAGE_TEXT = 'seven'; END IF"
+    )
+    for sql in ("DELETE FROM `order`", trigger):
+        database.run(lambda connection, sql=sql: connection.exec_driver_sql(sql) and None)
+    database.close()
+    result = runs()
+    assert result.exit_code is ExitCode.INCOMPLETE
+    assert runs.orders() == [*range(1, 6), *range(11, 31)]
+    failed = runs.query(
+        f"SELECT record, error FROM wave_batches WHERE status = 'failed' AND job_id = '{result.job_id}'"
+    )
+    assert [record for record, _ in failed] == ["order"]
+    assert "table `order` refused a row (" in failed[0][1]
+    assert "seven" not in failed[0][1]
+
+
+def test_a_table_that_is_dropped_under_a_run_ends_it_with_a_sentence(runs: Runs) -> None:
+    def drop(sql: str) -> None:
+        if "COUNT(" not in sql:
+            runs.source.before = lambda sql: None
+            database = Database.open(runs.settings.database.url, sleep=lambda seconds: True)
+            database.run(lambda connection: connection.exec_driver_sql("DROP TABLE `order`") and None)
+            database.close()
+
+    runs.source.before = drop
+    result = runs()
+    assert (result.exit_code, type(result.error)) == (ExitCode.USAGE, TableClash)
+    assert result.error is not None
+    assert "table `order` was dropped or changed" in result.error.message
+    assert f"waveimport cancel {result.job_id}" in (result.error.help or "")
+    assert runs.query("SELECT COUNT(*) FROM wave_batches WHERE tries > 0") == [(0,)]
+
+
 def test_two_profiles_do_not_write_into_one_table(runs: Runs) -> None:
     assert runs().exit_code is ExitCode.OK
     other = replace(runs.settings, profile="q")

@@ -12,11 +12,13 @@ from typing import Any
 from pymysql.converters import escape_string
 from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.errors import BadData, KeyTooWide, TableClash
 from waveimport.store.dialect import now, upsert
 from waveimport.store.existing import Wanted, check_existing
+from waveimport.store.refusals import refusal
 from waveimport.store.tables import import_columns
 
 FENCE_TABLE = "_waveimport_fence"
@@ -269,14 +271,25 @@ class Upsert:
         return self._statements[rows]
 
     def execute(self, connection: Connection, rows: Sequence[Row], *, job_id: str, packet_bytes: int) -> None:
-        """Upsert the rows. Raises BadData for one that is larger than the server takes in a packet (`packet_bytes`).
+        """Upsert the rows. Raises BadData for one that is larger than the server takes in a packet (`packet_bytes`) or
+        that the table refuses, TableClash where the table is not what it was (see `store.refusals`).
 
         An oversized packet ends the connection with the same error as a lost server and would be sent for ever, so
         sizes are checked first.
         """
-        if self.mysql:
-            self._execute_mysql(connection, rows, job_id, packet_bytes)
-            return
+        try:
+            if self.mysql:
+                self._execute_mysql(connection, rows, job_id, packet_bytes)
+            else:
+                self._execute_sqlite(connection, rows, job_id)
+        except DBAPIError as error:
+            refused = refusal(error, self.target.table, job_id)
+            if refused is None:
+                raise
+            # Without its cause: the statement that stands in it is full of the rows' values.
+            raise refused from None
+
+    def _execute_sqlite(self, connection: Connection, rows: Sequence[Row], job_id: str) -> None:
         clock = connection.exec_driver_sql(f"SELECT {self._clock}").scalar_one()
         start = 0
         while start < len(rows):

@@ -99,3 +99,8 @@ MYSQL_READ_ONLY = frozenset({1290, 1792, 1836})
 MYSQL_DISK_FULL = frozenset({1021, 1114, 3})
 MYSQL_BAD_VALUE = frozenset({1264, 1265, 1292, 1366, 1406, 1048, 1364})
 """A value that does not fit its column in strict mode: a fault of the batch that carries it."""
+MYSQL_BAD_ROW = frozenset({1062, 1452, 1644, 3819, 4025})
+"""Duplicate key, foreign key, a trigger's SIGNAL, CHECK (MySQL, MariaDB): the row is at fault, in a destination table
+only."""
+MYSQL_OTHER_TABLE = frozenset({1146, 1054, 1906, 3105})
+"""No such table, no such column, a generated column (MariaDB, MySQL): the table is not what the statement is for."""

@@ -229,13 +229,13 @@ def translate(error: BaseException, name: str) -> DatabaseError | BadData:
             return BadData(f"the database refused a value of a row ({number})", where=name)
         case _:
             return DatabaseError(
-                f"the database refused a statement ({number}: {_safe_text(error)})",
+                f"the database refused a statement ({number}: {safe_text(error)})",
                 where=name,
                 help="run again with -vv for the statement",
             )
 
 
-def _safe_text(error: BaseException) -> str:
+def safe_text(error: BaseException) -> str:
     """Return the driver's text up to the first quote, behind which values stand."""
     orig = getattr(error, "orig", error)
     args: tuple[object, ...] = getattr(orig, "args", ())

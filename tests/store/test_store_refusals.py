@@ -53,7 +53,7 @@ def test_a_row_that_a_constraint_refuses_is_bad_data_that_names_table_and_code(
         put(database)
     assert refused.value.exit_code is ExitCode.INCOMPLETE
     assert "secret" not in refused.value.render()
-    assert refused.value.__suppress_context__, "the statement in the cause is full of values"
+    assert refused.value.__cause__ is None, "the statement in the cause is full of values"
     assert world.query(database, "SELECT COUNT(*) FROM `order`") == [(0,)]
 
 

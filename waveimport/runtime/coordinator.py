@@ -24,6 +24,7 @@ from waveimport.runtime.fetcher import Ended, Ending, Fetcher
 from waveimport.runtime.writer import Writer
 from waveimport.store import batches, jobs, lease, waves
 from waveimport.store.batches import Claim
+from waveimport.store.engine import require_same_file
 from waveimport.store.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -261,6 +262,7 @@ class Coordinator:
             log.error("batch %s hangs beyond every time limit; the lease of the job is let lapse", hung[0])
 
         def work(connection: Any) -> bool:
+            require_same_file(connection)
             if not hung and not lease.renew(connection, self._lease, lease_seconds=ttl):
                 # Raises with the name of who has it now.
                 jobs.lock_job(connection, self._lease.job_id, self._lease.token)

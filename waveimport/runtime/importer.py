@@ -22,6 +22,7 @@ from waveimport.core.settings import RecordSettings, Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
 from waveimport.errors import (
     ConfigChanged,
+    DatabaseBusy,
     ExitCode,
     Fenced,
     JobCancelled,
@@ -110,6 +111,11 @@ class StopSwitch:
             if self._why is not None:
                 coordinator.stop(self._why)
 
+    @property
+    def thrown(self) -> Stop | None:
+        """Why the run is to end; None while it is not."""
+        return self._why
+
     def sleep(self, seconds: float) -> bool:
         """Wait; False when the switch was thrown."""
         return not self._event.wait(seconds)
@@ -138,7 +144,7 @@ def _open(url: str, settings: Settings, switch: StopSwitch | None) -> Database:
     file = sqlite_path(url)
     how: dict[str, Any] = {"jitter": random.random}
     if file is not None:
-        how["write_lock"] = WriteLock(file)
+        how["write_lock"] = WriteLock(file, stopped=lambda: switch is not None and switch.thrown is not None)
     if switch is not None:
         how["sleep"] = switch.sleep
     return Database.open(url, **how)
@@ -159,6 +165,22 @@ def run_import(
     switch = switch or StopSwitch()
     chosen = select(settings.records, options.records)
     plan = _plan(settings, chosen)
+    try:
+        return _run(settings, options, plan, switch, on_turn)
+    except DatabaseBusy:
+        if switch.thrown is None:
+            raise
+        # It waited for another process's lock, and was told to stop meanwhile: that is how it ended.
+        return _stopped(switch.thrown, None)
+
+
+def _run(
+    settings: Settings,
+    options: RunOptions,
+    plan: _Plan,
+    switch: StopSwitch,
+    on_turn: Callable[[str], None],
+) -> RunResult:
     with ExitStack() as stack:
         database = open_database(settings, switch=switch)
         stack.callback(database.close)
@@ -242,6 +264,8 @@ class _Run:
         if create is None:
             return RunResult(ExitCode.OK, None if newest is None else newest.job_id, "no failed batches")
         self._prepare_destination()
+        if self.switch.thrown is not None:
+            return _stopped(self.switch.thrown, None if newest is None else newest.job_id)
         job = self._create() if create or newest is None else newest
         if job.status not in UNFINISHED_JOB and job.status is not JobStatus.FAILED:
             return RunResult(ExitCode.OK, job.job_id, "another run completed the job meanwhile")
@@ -261,6 +285,9 @@ class _Run:
             until = "" if taken.expires_at is None else f" until {taken.expires_at:%H:%M:%S} UTC"
             message = f"another run is at work: {taken.owner} holds {job.job_id}{until}"
             return RunResult(ExitCode.OK, job.job_id, message, stepped_aside=True)
+        if self.switch.thrown is not None:
+            self._release(taken)
+            return _stopped(self.switch.thrown, job.job_id)
         return self._under_lease(job, taken)
 
     # --- which job ----------------------------------------------------------------------------------------------
@@ -512,6 +539,8 @@ class _Run:
                 f"{failed} batches failed for good, the rest is in: `waveimport status --failed` names them, the next"
                 " `waveimport run` tries them again",
             )
+        if isinstance(outcome.error, DatabaseBusy) and self.switch.thrown is not None:
+            return _stopped(self.switch.thrown, job.job_id)
         if outcome.error is not None:
             if isinstance(outcome.error, LoginRefused):
                 reason = outcome.error.message
@@ -521,13 +550,19 @@ class _Run:
                     )
                 )
             return RunResult(outcome.error.exit_code, job.job_id, error=outcome.error)
-        match outcome.stop:
-            case Stop.INTERRUPTED:
-                return RunResult(ExitCode.INTERRUPTED, job.job_id, "interrupted; the next run goes on")
-            case Stop.TERMINATED:
-                return RunResult(ExitCode.TERMINATED, job.job_id, "terminated; the next run goes on")
-            case _:
-                return RunResult(ExitCode.PAUSED, job.job_id, "paused by --max-runtime; the next run goes on")
+        assert outcome.stop is not None, "it ended for one of the three reasons"
+        return _stopped(outcome.stop, job.job_id)
+
+
+def _stopped(why: Stop, job_id: str | None) -> RunResult:
+    """Return how a run ends that was told to stop."""
+    match why:
+        case Stop.INTERRUPTED:
+            return RunResult(ExitCode.INTERRUPTED, job_id, "interrupted; the next run goes on")
+        case Stop.TERMINATED:
+            return RunResult(ExitCode.TERMINATED, job_id, "terminated; the next run goes on")
+        case Stop.MAX_RUNTIME:
+            return RunResult(ExitCode.PAUSED, job_id, "paused by --max-runtime; the next run goes on")
 
 
 def adoptable(line: str, landed: set[str]) -> bool:

@@ -24,12 +24,13 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from waveimport.errors import BadValue, DatabaseError
+from waveimport.errors import BadValue, DatabaseDown, DatabaseError
 
 # The pool logs a traceback for each connection that a lost server takes with it; the loss itself is told by us.
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 SQLITE_BUSY_SECONDS = 60.0
+_FILE = "waveimport-file"
 MYSQL_SQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
 
@@ -130,11 +131,39 @@ def _open_sqlite(url: str) -> Engine:
         connection.execute("PRAGMA cache_size = -8192")
         return connection
 
+    def remember_file(connection: sqlite3.Connection, record: Any) -> None:
+        record.info[_FILE] = path, _identity(path)
+
     engine = create_engine("sqlite://", creator=connect, hide_parameters=True, poolclass=QueuePool)
+    event.listen(engine, "connect", remember_file)
     event.listen(engine, "begin", _begin_immediate)
     event.listen(engine, "before_cursor_execute", _guard_statement)
     event.listen(engine, "commit", _guard_commit)
     return engine
+
+
+def require_same_file(connection: Connection) -> None:
+    """Raise DatabaseDown when a connection that writes to SQLite has lost its file: it was deleted or replaced.
+
+    SQLite goes on writing into a file that has no name any more, and all of that is lost at the end. Nothing is
+    asked of another database.
+    """
+    path, identity = connection.info.get(_FILE, (None, None))
+    if path is not None and _identity(path) != identity:
+        raise DatabaseDown(
+            "the database file was deleted or replaced while the run wrote to it",
+            where=str(path),
+            help="put it back, or run again: a run goes by what the file of that name holds",
+        )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -320,7 +320,12 @@ def test_watch_and_json_contradict_each_other(world: World) -> None:
 def test_the_newest_job_of_the_profile_is_the_default(world: World, account: Simulator) -> None:
     world.import_from(account)
     second = world.import_from(account)
-    other = world.import_from(account, top='profile = "other"')
+    # Of the account that the first profile has the tables of, the other imports into tables of its own.
+    other = world.import_from(
+        account,
+        top='profile = "other"',
+        records='[records.item]\ntable_name = "item_of_another"\ncolumns = { id = "integer" }\n',
+    )
     assert world.call("status", "--json").json["jobs"][0]["job_id"] == other
     world.configure(account.netsuite_toml())
     assert world.call("status", "--json").json["jobs"][0]["job_id"] == second

@@ -2,7 +2,7 @@
 
 import pytest
 
-from waveimport.runtime.importer import adoptable
+from waveimport.runtime.adoption import adoptable
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from waveimport.errors import (
 )
 from waveimport.runtime import importer
 from waveimport.runtime.coordinator import Stop
-from waveimport.runtime.importer import RunOptions, RunResult, StopSwitch, run_import
+from waveimport.runtime.importer import RunOptions, RunResult, run_import
 from waveimport.runtime.single_flight import FileGuard, lock_path
+from waveimport.runtime.stop import StopSwitch
 from waveimport.store import jobs
 from waveimport.store.engine import sqlite_path
 from waveimport.store.transactions import Database

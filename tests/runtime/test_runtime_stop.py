@@ -14,8 +14,9 @@ from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSett
 from waveimport.errors import DatabaseBusy, DatabaseDown, ExitCode
 from waveimport.runtime import importer, single_flight
 from waveimport.runtime.coordinator import Outcome, Stop
-from waveimport.runtime.importer import RunOptions, RunResult, StopSwitch, open_database, run_import
+from waveimport.runtime.importer import RunOptions, RunResult, open_database, run_import
 from waveimport.runtime.single_flight import WriteLock
+from waveimport.runtime.stop import StopSwitch
 from waveimport.store import lease
 from waveimport.store.engine import sqlite_path
 from waveimport.store.schema import upgrade

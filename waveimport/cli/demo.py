@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from waveimport.cli.demo_account import DemoAccount
     from waveimport.cli.demo_folder import DemoFolder
     from waveimport.core.settings import Settings
-    from waveimport.runtime.importer import RunResult, StopSwitch
+    from waveimport.runtime.importer import RunResult
+    from waveimport.runtime.stop import StopSwitch
 
 DEFAULT_FOLDER: Final = Path("waveimport-demo")
 SAMPLE: Final = (
@@ -44,7 +45,7 @@ def command(app: App, scale: float, keep: Path, no_progress: bool) -> int:
     """
     from waveimport.cli.demo_account import DemoAccount
     from waveimport.cli.demo_folder import DemoFolder
-    from waveimport.runtime.importer import StopSwitch
+    from waveimport.runtime.stop import StopSwitch
     from waveimport.simulator.handle import records_toml
 
     # A terminal that is closed sends SIGHUP, which would leave the account running without anybody to stop it; under

@@ -54,7 +54,8 @@ def command(
     from dataclasses import replace
 
     from waveimport.cli.watch import Watcher
-    from waveimport.runtime.importer import RunOptions, StopSwitch, run_import
+    from waveimport.runtime.importer import RunOptions, run_import
+    from waveimport.runtime.stop import StopSwitch
 
     if workers is not None:
         settings = replace(settings, run=replace(settings.run, workers=workers))

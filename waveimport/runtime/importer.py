@@ -14,37 +14,32 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from waveimport.core.fingerprint import config_difference, config_hash, redacted_text
+from waveimport.core.fingerprint import config_hash, redacted_text
 from waveimport.core.graph import PlannedWave, plan_waves, select
-from waveimport.core.reconcile import unsettled_counts, verdict
-from waveimport.core.records import parse_bounds
 from waveimport.core.settings import RecordSettings, Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
 from waveimport.errors import (
-    ConfigChanged,
     DatabaseBusy,
     ExitCode,
     Fenced,
     JobCancelled,
     LoginRefused,
     ModeConflict,
-    Reconciliation,
-    SourceError,
     WaveImportError,
 )
 from waveimport.netsuite.client import SuiteQLClient
-from waveimport.netsuite.suiteql import bounds_query
-from waveimport.runtime import clock
+from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
+from waveimport.runtime.reconciliation import reconcile
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
+from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, jobs, lease, schema
 from waveimport.store.destination import Target, Upsert, check_owner, ensure_tables, packet_bytes, remember_columns
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job, NewJob
 from waveimport.store.lease import Held, Holder, Lease
-from waveimport.store.progress import read_progress
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
@@ -84,41 +79,6 @@ class _Plan:
     waves: tuple[PlannedWave, ...]
     text: str
     hash: str
-
-
-class StopSwitch:
-    """Lets a signal handler or a timer end a run that may not have begun yet. Any thread."""
-
-    def __init__(self) -> None:
-        # A signal handler runs in the main thread, which may be inside `attach`.
-        self._lock = threading.RLock()
-        self._why: Stop | None = None
-        self._coordinator: Coordinator | None = None
-        self._event = threading.Event()
-
-    def __call__(self, why: Stop) -> None:
-        """Stop the run."""
-        with self._lock:
-            self._why = self._why or why
-            self._event.set()
-            if self._coordinator is not None:
-                self._coordinator.stop(why)
-
-    def attach(self, coordinator: Coordinator) -> None:
-        """Have `coordinator` stopped when the switch is thrown, at once if it was."""
-        with self._lock:
-            self._coordinator = coordinator
-            if self._why is not None:
-                coordinator.stop(self._why)
-
-    @property
-    def thrown(self) -> Stop | None:
-        """Why the run is to end; None while it is not."""
-        return self._why
-
-    def sleep(self, seconds: float) -> bool:
-        """Wait; False when the switch was thrown."""
-        return not self._event.wait(seconds)
 
 
 def credential_fingerprint(settings: Settings) -> str:
@@ -312,60 +272,18 @@ class _Run:
             self.plan = _plan(self.settings, select(self.settings.records, newest.selection))
         if newest.config_hash != self.plan.hash:
             # Told before anything is written; what counts is asked again under the lease.
-            self.writer.transact(lambda connection: self._check_adoption(connection, newest, leased=False))
+            self.writer.transact(lambda connection: adoption.check(connection, newest, self._binding(), leased=False))
         return False
 
-    def _check_adoption(self, connection: Any, job: Job, *, leased: bool) -> list[str]:
-        """Return the difference between the job's configuration and today's, where it may be adopted and was asked for.
-
-        Raises ConfigChanged with the difference and the ways on.
-        """
-        difference = config_difference(job.config_text, self.plan.text)
-        listed = "; ".join(difference[:8]) + ("; …" if len(difference) > 8 else "")
-        landed = batches.records_with_rows(connection, job.job_id)
-        unsafe = [line for line in difference if not adoptable(line, landed)]
-        reason = None
-        if unsafe:
-            reason = unsafe[0]
-        elif jobs.planned_waves(connection, job.job_id) != self.plan.waves:
-            reason = "the records make other waves"
-        elif leased and batches.live_elsewhere(connection, job.job_id, self.holder.owner):
-            reason = "a batch is still at work in another run"
-        if self.options.adopt_config and reason is None:
-            return difference
-        help = f"end it with `waveimport cancel {job.job_id}`; the next run makes a new one"
-        if reason is None:
-            help = f"go on with `waveimport run --adopt-config`, or end it with `waveimport cancel {job.job_id}`"
-        said = f" and cannot adopt this ({reason})" if self.options.adopt_config else ""
-        raise ConfigChanged(
-            f"the unfinished job {job.job_id} was created under another configuration{said}: {listed}",
+    def _binding(self) -> adoption.Binding:
+        return adoption.Binding(
+            text=self.plan.text,
+            hash=self.plan.hash,
+            waves=self.plan.waves,
+            allowed=self.options.adopt_config,
             where=self.settings.path or None,
-            help=help,
+            owner=self.holder.owner,
         )
-
-    def _bind(self, held: Lease) -> None:
-        """Hold the job to the configuration of this run, or adopt it, in one transaction under the lease.
-
-        Raises ConfigChanged, also where a rival on another host created the job under another configuration.
-        """
-
-        def work(connection: Any) -> list[str]:
-            jobs.lock_job(connection, held.job_id, held.token)
-            job = jobs.get_job(connection, held.job_id)
-            if job.config_hash == self.plan.hash:
-                return []
-            difference = self._check_adoption(connection, job, leased=True)
-            jobs.adopt_config(connection, job.job_id, self.plan.hash, self.plan.text)
-            return difference
-
-        # What a dead holder had at work is nobody's now, and must not be taken for work under another configuration.
-        while held.proven and self.writer.transact(
-            lambda connection: batches.requeue(connection, held, proven_dead=True)
-        ):
-            pass
-        difference = self.writer.transact(work)
-        if difference:
-            log.warning("job %s goes on under the configuration of today: %s", held.job_id, "; ".join(difference[:8]))
 
     def _create(self) -> Job:
         # Time-ordered, and readable by the person who has to type it.
@@ -413,7 +331,7 @@ class _Run:
         if held.took_over is not None:
             log.info("took over from %s", held.took_over)
         try:
-            self._bind(held)
+            adoption.bind(self.writer, held, self._binding())
             if job.status is JobStatus.FAILED or self.options.retry_failed:
                 count = self.writer.transact(
                     lambda connection: jobs.retry_failed(
@@ -426,7 +344,8 @@ class _Run:
             outcome, client = self._coordinate(job, held)
             difference = None
             if outcome.status is JobStatus.COMPLETED and self.settings.run.reconcile:
-                difference = self._reconcile(job, held, client)
+                records = {record.name: record for record in self.plan.records}
+                difference = reconcile(self.writer, held, records, client)
         except JobCancelled as error:
             return RunResult(ExitCode.INCOMPLETE, job.job_id, error=error)
         except Fenced as error:
@@ -436,36 +355,6 @@ class _Run:
         if difference is not None:
             return RunResult(ExitCode.RECONCILIATION, job.job_id, error=difference)
         return self._result(job, outcome)
-
-    def _reconcile(self, job: Job, held: Lease, client: SuiteQLClient) -> Reconciliation | None:
-        """Compare what was counted at the source with what landed; keep and return the difference, if there is one.
-
-        A source that cannot be asked any more leaves the job completed, and says so.
-        """
-        progress = self.writer.transact(lambda connection: read_progress(connection, job.job_id))
-        records = {record.name: record for record in self.plan.records}
-        doubtful = [found for wave in progress.waves for found in unsettled_counts(wave)]
-        try:
-            counted = {
-                found.record: parse_bounds(client.query(bounds_query(records[found.record])))[0] for found in doubtful
-            }
-        except SourceError as error:
-            log.warning("the rows were not reconciled: %s", error.message)
-            return None
-        wrong = [words for found in doubtful if (words := verdict(found, counted[found.record])) is not None]
-        if not wrong:
-            return None
-        difference = Reconciliation(
-            "; ".join(wrong),
-            where=f"job {job.job_id}",
-            help="all rows read are in; run again, and if it stays look for a role that sees only a part of the rows",
-        )
-        self.writer.transact(
-            lambda connection: jobs.note_error(
-                connection, job.job_id, held.token, f"{difference.code}: {difference.message}"
-            )
-        )
-        return difference
 
     def _release(self, held: Lease) -> None:
         self.writer.be_patient(0.0)
@@ -563,18 +452,3 @@ def _stopped(why: Stop, job_id: str | None) -> RunResult:
             return RunResult(ExitCode.TERMINATED, job_id, "terminated; the next run goes on")
         case Stop.MAX_RUNTIME:
             return RunResult(ExitCode.PAUSED, job_id, "paused by --max-runtime; the next run goes on")
-
-
-def adoptable(line: str, landed: set[str]) -> bool:
-    """Whether one line of a configuration's difference changes nothing that has landed or was made.
-
-    A column may go. In a record of which no row has landed, columns and `where` may change too: its ranges are open at
-    both ends and cover whatever they are asked of. Keys and what derives from what are in the batches already.
-    """
-    path, _, change = line.partition(": ")
-    parts = path.split(".")
-    if len(parts) < 3 or parts[0] != "records":
-        return False
-    if parts[2] == "columns":
-        return change.startswith("removed") or parts[1] not in landed
-    return parts[2] in ("table", "where", "cursor") and parts[1] not in landed

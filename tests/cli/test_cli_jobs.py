@@ -17,7 +17,7 @@ def test_without_a_database_there_is_no_job_and_no_file_is_made(sqlite_world: Wo
 
 def test_jobs_come_newest_first_with_what_they_landed(world: World, account: Simulator) -> None:
     first = world.import_from(account)
-    second = world.import_from(account, top='profile = "other"')
+    second = world.import_from(account, top='profile = "other"', run='[destination]\nprefix = "other_"')
     said = world.call("jobs", "--json")
     assert said.code == ExitCode.OK
     assert [job["job_id"] for job in said.json["jobs"]] == [second, first]

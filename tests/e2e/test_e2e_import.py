@@ -325,8 +325,8 @@ def test_rows_that_the_source_counts_and_does_not_send_end_in_exit_6(
     project = simulated(tmp_path, database_url, simulator, run=SMALL)
     project.imported()
     # What a job landed is in its batches: as if the source had kept two customers back from one of them.
-    simulator.set_faults(Faults(latency_seconds=0.1))
-    assert project.run("run", "--max-runtime", "2s").returncode == 7
+    simulator.set_faults(Faults(latency_seconds=0.3))
+    assert project.run("run", "--max-runtime", "3.5s").returncode == 7
     batch = "record = 'customer' AND kind = 'range' AND status = 'completed'"
     wait_for(project, f"SELECT COUNT(*) FROM wave_batches WHERE {batch}")
     project.execute(

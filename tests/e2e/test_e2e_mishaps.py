@@ -183,6 +183,7 @@ def test_a_run_that_is_cancelled_while_it_lands_into_another_database_ends_in_or
     with mysql_server.fresh_database(mysql_url) as url:
         destination = f"sqlite:///{tmp_path / 'rows.db'}"
         project = simulated(tmp_path, url, simulator, destination=destination, run=SMALL)
+        simulator.set_faults(Faults(latency_seconds=0.2))  # so that the cancelling comes in time
         for _ in range(3):
             run = project.start("run")
             wait_for(

@@ -341,13 +341,6 @@ class JobCancelled(Fenced):
     exit_code = ExitCode.INCOMPLETE
 
 
-class LockBusy(WaveImportError):
-    """Another run is at work."""
-
-    code = "WI-RUN-002"
-    exit_code = ExitCode.OK
-
-
 class Reconciliation(WaveImportError):
     """Counted at the source and landed differ, beyond what changed meanwhile. The job is completed: every page that the
     service gave is in. The usual cause is a role that sees only a part of the rows, or a source that drops rows from

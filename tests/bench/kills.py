@@ -41,7 +41,7 @@ def main() -> None:
             while kills < options.kills:
                 run = project.start("run")
                 rival = project.start("run") if options.rivals else None
-                time.sleep(chance.uniform(0.05, options.longest))
+                time.sleep(chance.uniform(0.05, options.longest))  # the moment of the kill is what is drawn
                 run.kill()
                 run.communicate()
                 if rival is not None:

@@ -171,7 +171,7 @@ def test_a_second_signal_ends_the_account_and_the_demo_at_once(monkeypatch: pyte
 
     monkeypatch.setattr(os, "_exit", leave)
     before = signal.getsignal(signal.SIGINT)
-    with demo_command._listening(events.append, Account()):  # type: ignore[arg-type]
+    with demo_command._listening(events.append, Account()):
         signal.raise_signal(signal.SIGINT)
         assert events == [Stop.INTERRUPTED]
         with pytest.raises(Gone):

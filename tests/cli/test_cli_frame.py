@@ -45,7 +45,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
 
     def add(command: click.Command) -> None:
         module = ModuleType(f"extra_{command.name}")
-        module.command = command  # type: ignore[attr-defined]
+        module.command = command
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setitem(COMMANDS, str(command.name), (f"{module.__name__}:command", "Extra."))
 

@@ -60,4 +60,4 @@ def test_a_derived_wave_grows_with_its_parents_and_ends_by_its_batches() -> None
     {"waves": (wave(1, 500, 1000, 5, 5), wave(2, 0, None, 0, 4, parent=1))},
 ])  # fmt: skip
 def test_where_nothing_can_be_said_nothing_is(change: dict[str, object]) -> None:
-    assert seconds_left(replace(job(wave(1, 500, 2000, 5, 15)), **change)) is None  # type: ignore[arg-type]
+    assert seconds_left(replace(job(wave(1, 500, 2000, 5, 15)), **change)) is None

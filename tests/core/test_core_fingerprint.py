@@ -37,7 +37,7 @@ VENDOR = RecordSettings("vendor", "vendor", (Column("id", ColumnKind.TEXT),), ta
 
 
 def with_customer(**changes: object) -> Settings:
-    return replace(SETTINGS, records=(replace(CUSTOMER, **changes),))  # type: ignore[arg-type]
+    return replace(SETTINGS, records=(replace(CUSTOMER, **changes),))
 
 
 def with_url(url: str) -> Settings:

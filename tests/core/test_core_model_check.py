@@ -72,7 +72,7 @@ class World:
     @property
     def state(self) -> JobState:
         status, coordination, token, until = self.job
-        return JobState(status, coordination, dict(self.waves), dict(self.batches), token, until)  # type: ignore[arg-type]
+        return JobState(status, coordination, dict(self.waves), dict(self.batches), token, until)
 
     def having(self, state: JobState, **changes: object) -> "World":
         return replace(
@@ -80,7 +80,7 @@ class World:
             waves=tuple(sorted(state.waves.items())),
             batches=tuple(sorted(state.batches.items())),
             job=(state.status, state.coordination_status, state.token, state.lease_until),
-            **changes,  # type: ignore[arg-type]
+            **changes,
         )
 
 
@@ -101,7 +101,7 @@ def steps(world: World) -> Iterator[tuple[str, World]]:
     for who, (token, decision, moved) in enumerate(world.coordinators):
 
         def now_at(*of: object, who: int = who) -> tuple[Coordinator, ...]:
-            return tuple(of if i == who else c for i, c in enumerate(world.coordinators))  # type: ignore[misc]
+            return tuple(of if i == who else c for i, c in enumerate(world.coordinators))
 
         if decision is not None and not moved:
             after = apply(state, Advance(token, decision))

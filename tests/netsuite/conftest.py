@@ -44,7 +44,7 @@ def make_client(server: ScriptedServer, slept: list[float]) -> Iterator[Callable
             concurrency=concurrency,
         )
         options = {"request_timeout_seconds": 20.0, "sleep": slept.append, "random": lambda: 0.5} | options
-        client = SuiteQLClient(settings, **options)  # type: ignore[arg-type]
+        client = SuiteQLClient(settings, **options)
         clients.append(client)
         return client
 

@@ -90,7 +90,7 @@ def test_a_main_record_arrives_whole_range_by_range(client: SuiteQLClient, accou
     record = RECORDS[name]
     expected = truth(account, record)
     count, lowest, highest = parse_bounds(client.query(bounds_query(record)))
-    assert (count, lowest, highest) == (len(expected), min(expected), max(expected))  # type: ignore[type-var]
+    assert (count, lowest, highest) == (len(expected), min(expected), max(expected))
     assert lowest is not None
     assert highest is not None
     cut = (lowest + highest) // 2

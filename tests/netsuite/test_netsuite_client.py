@@ -489,7 +489,7 @@ def test_after_a_401_one_lone_request_decides_for_all_threads(
     outcomes = in_threads(8, make_client(concurrency=4))
     assert seen_by_the_lone == [0]
     if accepted:
-        assert [json.loads(outcome) for outcome in outcomes] == [PAGE] * 8  # type: ignore[arg-type]
+        assert [json.loads(outcome) for outcome in outcomes] == [PAGE] * 8
         assert len(server.asked) == 4 + 8
     else:
         assert [type(outcome) for outcome in outcomes] == [LoginRefused] * 8
@@ -531,7 +531,7 @@ def test_stop_ends_a_wait_between_attempts_at_once(server: ScriptedServer, make_
         waiting.set()
         return original(seconds)
 
-    client._halted.wait = wait  # type: ignore[method-assign,assignment]
+    client._halted.wait = wait
     stopper = threading.Thread(target=lambda: (waiting.wait(10), client.stop()))
     stopper.start()
     with pytest.raises(Stopped):
@@ -655,7 +655,7 @@ def test_an_empty_credential_or_an_unknown_way_to_log_in_is_refused_at_once(make
 
     def client(**changes: str) -> SuiteQLClient:
         given = dict.fromkeys(("consumer_key", "consumer_secret", "token_id", "token_secret"), "x") | changes
-        settings = NetSuiteSettings(account="1", base_url="http://127.0.0.1:1", **given)  # type: ignore[arg-type]
+        settings = NetSuiteSettings(account="1", base_url="http://127.0.0.1:1", **given)
         return SuiteQLClient(settings, request_timeout_seconds=1)
 
     with pytest.raises(BadSecret, match="token_secret is empty"):

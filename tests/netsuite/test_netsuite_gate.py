@@ -25,13 +25,13 @@ def enter_in_thread(gate: Gate) -> tuple[threading.Thread, list[Admission | str]
         except (LoginRefused, Stopped) as error:
             got.append(type(error).__name__)
 
-    waiting_before = len(gate._changed._waiters)  # type: ignore[attr-defined]
+    waiting_before = len(gate._changed._waiters)
     thread = threading.Thread(target=run)
     thread.start()
     for _ in range(2000):  # until it is through or waits, so that what is asserted next is settled
-        if got or len(gate._changed._waiters) > waiting_before:  # type: ignore[attr-defined]
+        if got or len(gate._changed._waiters) > waiting_before:
             return thread, got
-        time.sleep(0.002)
+        time.sleep(0.002)  # a thread that waits tells nobody
     raise AssertionError("the thread neither entered nor waits")
 
 

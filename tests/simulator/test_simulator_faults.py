@@ -137,7 +137,7 @@ def test_more_requests_in_flight_than_allowed_are_refused(simulator: Simulator, 
         thread.start()
     deadline = time.monotonic() + 10
     while simulator.in_flight_peak < 2 and time.monotonic() < deadline:
-        time.sleep(0.001)
+        time.sleep(0.001)  # until both requests are in flight
     one()
     assert statuses == [429]
     for thread in waiting:

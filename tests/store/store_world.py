@@ -217,4 +217,4 @@ def race(url: str, number: int, work: Callable[[Database, int], T]) -> list[T]:
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
-    return answers  # type: ignore[return-value]
+    return answers

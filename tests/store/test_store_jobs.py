@@ -72,7 +72,7 @@ def test_whoever_inserts_a_wave_or_a_batch_again_meets_its_unique_key(database: 
 def test_profiles_have_jobs_of_their_own_and_a_finished_job_makes_room(database: Database) -> None:
     world.create(database, "import_1", "p")
     world.create(database, "import_2", "P")
-    assert database.run(lambda connection: jobs.newest_job(connection, "P")).job_id == "import_2"  # type: ignore[union-attr]
+    assert database.run(lambda connection: jobs.newest_job(connection, "P")).job_id == "import_2"
     database.run(lambda connection: jobs.cancel_job(connection, "import_1", trigger=Trigger.MANUAL))
     assert create(database, "import_3") == "import_3"
 

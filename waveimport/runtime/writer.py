@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from waveimport.errors import DatabaseDown, DiskFull, Fenced, WaveImportError
 from waveimport.runtime import clock
+from waveimport.store.destination import Upsert
 from waveimport.store.landing import Load, land, land_rows_apart, landed
 from waveimport.store.transactions import Database
 
@@ -32,19 +33,12 @@ MYSQL_LOADERS = 2
 """Two connections land nearly twice what one does; more add contention and no speed."""
 
 
-class Upserter(Protocol):
-    """The statement into one destination table, see `store.destination.Upsert`."""
-
-    def execute(self, connection: Any, rows: Any, *, job_id: str, packet_bytes: int) -> None:
-        """Upsert rows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where rows land: `apart` is the destination's own database, None when it is the coordination's; `upserts` by
     record; `packet_bytes` bounds a statement."""
 
-    upserts: Mapping[str, Any]
+    upserts: Mapping[str, Upsert]
     packet_bytes: int
     apart: Database | None = None
 

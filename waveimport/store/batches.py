@@ -257,13 +257,11 @@ def requeue(connection: Connection, lease: Lease, *, proven_dead: bool = False) 
     return len(rows)
 
 
-def hand_back(
-    connection: Connection, claim: Claim, *, error: str | None, delay_seconds: float = 0.0, event: str = "handed_back"
-) -> bool:
+def hand_back(connection: Connection, claim: Claim, *, error: str | None, delay_seconds: float = 0.0) -> bool:
     """T6 without a try spent: the batch was not at fault (stopped, 401, 429, outage). False when fenced."""
     done = connection.execute(_HAND_BACK, {**_at(claim), "spent": 0, "delay": delay_seconds, "error": error})
     if done.rowcount == 1 and error is not None:
-        journal.batch_event(connection, claim.job_id, claim.batch_id, event, claim.attempt, error)
+        journal.batch_event(connection, claim.job_id, claim.batch_id, "handed_back", claim.attempt, error)
     return done.rowcount == 1
 
 

@@ -119,7 +119,7 @@ def _check_key_width(target: Target) -> None:
 
 def _binary_collation(connection: Connection) -> str:
     """Return the binary collation that does not pad: MariaDB and MySQL 8 name it differently."""
-    return "utf8mb4_nopad_bin" if connection.dialect.is_mariadb else "utf8mb4_0900_bin"  # type: ignore[attr-defined]
+    return "utf8mb4_nopad_bin" if connection.dialect.is_mariadb else "utf8mb4_0900_bin"  # type: ignore[attr-defined]  # of MySQL only
 
 
 def create_statement(connection: Connection, target: Target) -> str:

@@ -249,17 +249,19 @@ def test_a_stop_before_the_first_turn_starts_nothing(world: World) -> None:
 
 def test_a_run_that_was_taken_over_stops_at_its_next_pass_and_its_pages_are_not_kept(world: World) -> None:
     world.source.fill(range(1, 41))
-    once = threading.Event()
+    once, taken = threading.Event(), threading.Event()
 
     def take_over(sql: str) -> None:
         if "COUNT(" not in sql and not once.is_set():
             once.set()
             world.requeue()
+            taken.set()
 
     world.source.before = take_over
     mine = world.coordinator()
     with pytest.raises(Fenced):
         run(mine)
+    assert taken.wait(10), "the fence shows before the one who took over has its lease in hand"
     assert run(world.coordinator()).status is JobStatus.COMPLETED
     assert world.orders() == list(range(1, 41))
     assert world.query("SELECT SUM(row_count) FROM wave_batches")[0][0] == 40

@@ -3,7 +3,7 @@
 The moves are those of the production `decide` and `apply`; one step is one transaction. The breadth-first search ends
 when the frontier is empty, so within its scope nothing is left out: a main record that is planned into one range, a
 derived wave with one batch of it, one failure of a batch, one lost worker whose result may come late, one lapse of the
-job's lease, one retry. A broken rule is told as the shortest story that leads to it.
+job's lease, one release of it, one retry. A broken rule is told as the shortest story that leads to it.
 """
 
 from collections import deque
@@ -19,6 +19,7 @@ from waveimport.core.jobstate import (
     FailAttempt,
     JobState,
     LandPage,
+    ReleaseLease,
     Requeue,
     RetryFailed,
     TakeLease,
@@ -68,6 +69,7 @@ class World:
     crashes: int = 1
     lapses: int = 1
     retries: int = 1
+    releases: int = 1
 
     @property
     def state(self) -> JobState:
@@ -124,6 +126,10 @@ def steps(world: World) -> Iterator[tuple[str, World]]:
             seen = decide(view(state, now=NOW, limit=2, free_slots=2))
             if seen.changes_rows or seen.dispatch or seen.requeue:
                 yield f"{who} locks, reads and decides", replace(world, coordinators=now_at(token, seen, False))
+            after = done(ReleaseLease(token), coordinators=now_at(0, None, False), releases=world.releases - 1)
+            if world.releases and after is not None:
+                assert not any(b.lease_token == token for b in after.state.batches.values() if b.status in LEASED)
+                yield f"{who} releases the lease", after
             if world.retries:
                 after = done(RetryFailed(token), retries=world.retries - 1)
                 if after is not None:

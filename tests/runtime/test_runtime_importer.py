@@ -1,6 +1,7 @@
 """A run from its start to its exit code, against a scripted source, on both databases."""
 
 import itertools
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
 from waveimport.errors import (
     ConfigChanged,
+    DiskFull,
     ExitCode,
     LoginRefused,
     ModeConflict,
@@ -20,12 +22,12 @@ from waveimport.errors import (
     TableClash,
     WaveImportError,
 )
-from waveimport.runtime import importer
+from waveimport.runtime import coordinator, importer
 from waveimport.runtime.coordinator import Stop
 from waveimport.runtime.importer import RunOptions, RunResult, run_import
 from waveimport.runtime.single_flight import FileGuard, lock_path
 from waveimport.runtime.stop import StopSwitch
-from waveimport.store import jobs
+from waveimport.store import jobs, waves
 from waveimport.store.engine import sqlite_path
 from waveimport.store.transactions import Database
 
@@ -110,6 +112,35 @@ def test_the_first_run_makes_tables_and_job_and_brings_everything(runs: Runs) ->
     assert runs.orders() == list(range(1, 31))
     assert runs.query("SELECT status, mode, lease_owner FROM import_jobs") == [("completed", "full", None)]
     assert runs.query("SELECT COUNT(*) FROM line") == [(30,)]
+
+
+def test_what_is_at_work_when_the_database_refuses_a_pass_goes_back_with_the_lease(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With leases of an hour, the next run would wait for them."""
+    at_work, refused = threading.Event(), threading.Event()
+    advance = waves.advance
+
+    def hold_pages(sql: str) -> None:
+        if "COUNT(" not in sql:
+            at_work.set()
+            assert refused.wait(30)
+
+    def advance_until_pages_are_asked(*args: Any, **how: Any) -> Any:
+        if at_work.is_set() and not refused.is_set():
+            raise DiskFull("the disk of the database is full")
+        return advance(*args, **how)
+
+    runs.source.before = hold_pages
+    monkeypatch.setattr(coordinator, "PASS_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(waves, "advance", advance_until_pages_are_asked)
+    with pytest.raises(DiskFull):
+        runs(settings=replace(runs.settings, run=replace(runs.settings.run, lease_seconds=3600)))
+    left = runs.query("SELECT status, COUNT(*) FROM wave_batches GROUP BY status ORDER BY status")
+    refused.set()
+    assert left == [("completed", 1), ("pending", 3)], "the plan is completed, its ranges wait"
+    assert runs().exit_code is ExitCode.OK
+    assert runs.orders() == list(range(1, 31))
 
 
 def test_after_a_completed_job_a_run_makes_another_and_a_retry_has_nothing_to_do(runs: Runs) -> None:

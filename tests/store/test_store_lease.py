@@ -2,7 +2,7 @@
 
 import pytest
 import store_world as world
-from store_world import JOB
+from store_world import JOB, A, B
 
 from waveimport.core.waves import Trigger
 from waveimport.errors import Fenced, UnknownJob
@@ -105,6 +105,28 @@ def test_a_released_lease_is_free_at_once_and_its_token_still_grows(database: Da
     taken = world.take(database, world.holder(2))
     assert isinstance(taken, Lease)
     assert (taken.token, taken.took_over) == (held.token + 1, None)
+
+
+def test_a_lease_that_is_given_back_leaves_no_batch_at_work(database: Database) -> None:
+    """A run whose disk was full gave its lease back and left four batches leased for as long as a lease lasts."""
+    held = world.planned(database)
+    (claimed,) = world.claim(database, held, count=1)
+    assert release(database, held)
+    assert world.query(database, "SELECT DISTINCT status, lease_token FROM wave_batches WHERE priority = 1") == [
+        ("pending", None)
+    ]
+    assert not world.put(database, world.page(claimed)), "its worker, still under way, lands nothing any more"
+
+
+def test_a_lease_that_is_given_back_leaves_the_batches_of_another_token_alone(database: Database) -> None:
+    world.planned(database)
+    world.execute(database, "UPDATE import_jobs SET lease_expires_at = '2020-01-01 00:00:00.000000'")
+    world.claim(database, Lease(JOB, "host:1", 1), count=1)
+    held = world.take(database, world.holder(2))
+    assert isinstance(held, Lease)
+    world.claim(database, held, count=1)
+    assert release(database, held)
+    assert (world.status_of(database, A), world.status_of(database, B)) == ("dispatched", "pending")
 
 
 @pytest.mark.parametrize("status", ["completed", "cancelled", "failed"])

@@ -78,6 +78,13 @@ class TakeLease:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseLease:
+    """The end of T1's lease by its holder: what is at work under `token` goes back with it."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Advance:
     """T2: the moves of a decision that was made on a snapshot of this state, under `token`."""
 
@@ -147,7 +154,18 @@ class Cancel:
     """T8: end the job; live batches go back so that none of their commits can pass."""
 
 
-Event = TakeLease | Advance | ClaimBatches | StartBatch | LandPage | Requeue | FailAttempt | RetryFailed | Cancel
+Event = (
+    TakeLease
+    | ReleaseLease
+    | Advance
+    | ClaimBatches
+    | StartBatch
+    | LandPage
+    | Requeue
+    | FailAttempt
+    | RetryFailed
+    | Cancel
+)
 
 
 def created(waves: tuple[PlannedWave, ...]) -> JobState:
@@ -210,6 +228,8 @@ def apply(state: JobState, event: Event) -> JobState:
     match event:
         case TakeLease():
             return _take_lease(state, event)
+        case ReleaseLease():
+            return _release(state, event)
         case Advance():
             return _advance(state, event)
         case ClaimBatches():
@@ -238,6 +258,18 @@ def _take_lease(state: JobState, event: TakeLease) -> JobState:
     if state.status not in UNFINISHED_JOB | {JobStatus.FAILED} or (held and not event.proven_dead):
         return state
     return replace(state, token=state.token + 1, lease_until=event.until)
+
+
+def _release(state: JobState, event: ReleaseLease) -> JobState:
+    if event.token != state.token or state.lease_until is None:
+        return state
+    batches = {
+        batch_id: replace(batch, status=BatchStatus.PENDING, lease_until=None)
+        if batch.status in LEASED and batch.lease_token == event.token
+        else batch
+        for batch_id, batch in state.batches.items()
+    }
+    return replace(state, lease_until=None, batches=batches)
 
 
 def _advance(state: JobState, event: Advance) -> JobState:

@@ -315,20 +315,12 @@ class Coordinator:
                 self._end_with(error)
                 # It was waited for already; what is left of the run must not wait for it once more.
                 self._writer.be_patient(0.0)
-                self._try_to_hand_back(claim)
             case Ending.REFUSED:
                 self._refused(claim, error)
 
     def _hand_back(self, claim: Claim, error: WaveImportError | None, delay: float) -> None:
         text = None if error is None else f"{error.code}: {error.message}"
         self._writer.transact(lambda connection: batches.hand_back(connection, claim, error=text, delay_seconds=delay))
-
-    def _try_to_hand_back(self, claim: Claim) -> None:
-        """Hand a batch back if the database takes it; else its lease lapses."""
-        try:
-            self._hand_back(claim, None, 0.0)
-        except WaveImportError as error:
-            log.debug("batch %s was not handed back: %s", claim.batch_id, error.message)
 
     def _refused(self, claim: Claim, error: WaveImportError | None) -> None:
         assert error is not None
@@ -376,7 +368,10 @@ class Coordinator:
             )
 
     def _wind_down(self) -> Outcome:
-        """Let pages in flight land for a while, hand back what is left, and say how the run ended."""
+        """Let pages in flight land for a while, and say how the run ended.
+
+        What is still at work then goes back with the lease of the job (`store.lease.release`).
+        """
         until = clock.monotonic() + STOP_GRACE_SECONDS
         broken = isinstance(self._error, WaveImportError) and not isinstance(self._error, LoginRefused)
         while self._flights and (left := until - clock.monotonic()) > 0:
@@ -389,10 +384,8 @@ class Coordinator:
             try:
                 self._take_in(event)
             except WaveImportError as error:
-                # The database that ended the run cannot take a batch back; its lease will lapse.
+                # The database that ended the run cannot take a batch back now; that is tried again with the lease.
                 if not broken:
                     raise
                 log.debug("not handed back: %s", error.message)
-        for flight in list(self._flights.values()):
-            self._try_to_hand_back(flight.claim)
         return Outcome(stop=self._stop, error=self._error)

@@ -361,7 +361,7 @@ class _Run:
         try:
             self.writer.transact(lambda connection: lease.release(connection, held))
         except WaveImportError as error:
-            log.debug("the lease was not released and will lapse: %s", error.message)
+            log.debug("neither lease nor batches were given back; they lapse, or are taken over: %s", error.message)
 
     def _coordinate(self, job: Job, held: Lease) -> tuple[Outcome, SuiteQLClient]:
         settings = self.settings

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, func, literal, literal_column, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
-from waveimport.core.waves import LEASED, BatchKind, BatchStatus, JobStatus
+from waveimport.core.waves import BatchKind, BatchStatus, JobStatus
 from waveimport.store import journal
 from waveimport.store.dialect import after, now
 from waveimport.store.jobs import lock_job
-from waveimport.store.lease import Lease
+from waveimport.store.lease import LEASED_WORDS, NO_LEASE, Lease
 from waveimport.store.tables import wave_batches
 
 MAX_LOST = 20
@@ -44,8 +44,6 @@ class Claim:
     row_count: int
 
 
-# Spelt out in the statement: an expanding list cannot be sent for many batches at once.
-_LEASED: list[ColumnElement[str]] = [literal_column(f"'{status.value}'") for status in sorted(LEASED)]
 _CLAIMABLE = (
     select(
         wave_batches.c.batch_id,
@@ -94,7 +92,7 @@ def fence() -> tuple[ColumnElement[bool], ...]:
         wave_batches.c.job_id == bindparam("job"),
         wave_batches.c.batch_id == bindparam("batch"),
         wave_batches.c.attempt == bindparam("try_no"),
-        wave_batches.c.status.in_(_LEASED),
+        wave_batches.c.status.in_(LEASED_WORDS),
     )
 
 
@@ -103,7 +101,6 @@ _START = (
     .where(*fence(), wave_batches.c.status == BatchStatus.DISPATCHED.value)
     .values(status=BatchStatus.PROCESSING.value, updated_at=now())
 )
-_NO_LEASE = {"lease_owner": None, "lease_token": None, "lease_expires_at": None}
 _HAND_BACK = (
     update(wave_batches)
     .where(*fence())
@@ -113,7 +110,7 @@ _HAND_BACK = (
         not_before=case((literal(0.0) < bindparam("delay"), after(bindparam("delay"))), else_=None),
         error=func.coalesce(bindparam("error"), wave_batches.c.error),
         updated_at=now(),
-        **_NO_LEASE,
+        **NO_LEASE,
     )
 )
 _FAIL = (
@@ -124,7 +121,7 @@ _FAIL = (
         tries=wave_batches.c.tries + bindparam("spent"),
         error=bindparam("error"),
         updated_at=now(),
-        **_NO_LEASE,
+        **NO_LEASE,
     )
 )
 _RENEW = update(wave_batches).where(*fence()).values(lease_expires_at=after(bindparam("ttl")))
@@ -132,7 +129,7 @@ _LAPSED = (
     select(wave_batches.c.batch_id, wave_batches.c.attempt, wave_batches.c.lost, wave_batches.c.lease_owner)
     .where(
         wave_batches.c.job_id == bindparam("job"),
-        wave_batches.c.status.in_(_LEASED),
+        wave_batches.c.status.in_(LEASED_WORDS),
         or_(
             wave_batches.c.lease_expires_at < now(),
             and_(literal(1) == bindparam("all_before"), wave_batches.c.lease_token < bindparam("token")),
@@ -150,7 +147,7 @@ _REQUEUE = (
         lost=wave_batches.c.lost + 1,
         error=bindparam("error"),
         updated_at=now(),
-        **_NO_LEASE,
+        **NO_LEASE,
     )
 )
 
@@ -334,7 +331,7 @@ def live_elsewhere(connection: Connection, job_id: str, owner: str) -> bool:
             select(wave_batches.c.batch_id)
             .where(
                 wave_batches.c.job_id == job_id,
-                wave_batches.c.status.in_(_LEASED),
+                wave_batches.c.status.in_(LEASED_WORDS),
                 wave_batches.c.lease_owner != owner,
                 wave_batches.c.lease_expires_at >= now(),
             )

@@ -6,15 +6,23 @@ that slept past its lease is refused by the token, which grows at every take-ove
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
 
-from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
+from waveimport.core.waves import LEASED, UNFINISHED_JOB, BatchStatus, JobStatus, Trigger
 from waveimport.errors import UnknownJob
 from waveimport.store import journal
 from waveimport.store.dialect import after, now
-from waveimport.store.tables import import_jobs
+from waveimport.store.tables import import_jobs, wave_batches
+
+# Spelt out in the statement: an expanding list cannot be sent for many batches at once.
+LEASED_WORDS: Final[list[ColumnElement[str]]] = [literal_column(f"'{status.value}'") for status in sorted(LEASED)]
+"""The statuses of a batch that is at work, for the conditions of prepared statements."""
+NO_LEASE: Final = {"lease_owner": None, "lease_token": None, "lease_expires_at": None}
+"""What becomes of a batch's lease when it is no longer at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,25 @@ _RELEASE = (
     )
     .values(lease_owner=None, lease_expires_at=None, lease_machine=None, lease_lock=None, updated_at=now())
 )
+_AT_WORK = (
+    select(wave_batches.c.batch_id)
+    .where(
+        wave_batches.c.job_id == bindparam("job"),
+        wave_batches.c.status.in_(LEASED_WORDS),
+        wave_batches.c.lease_token == bindparam("token"),
+    )
+    .order_by(wave_batches.c.batch_id)
+)
+_HAND_BACK = (
+    update(wave_batches)
+    .where(
+        wave_batches.c.job_id == bindparam("job"),
+        wave_batches.c.batch_id == bindparam("batch"),
+        wave_batches.c.lease_token == bindparam("token"),
+        wave_batches.c.status.in_(LEASED_WORDS),
+    )
+    .values(status=BatchStatus.PENDING.value, updated_at=now(), **NO_LEASE)
+)
 
 
 def acquire(
@@ -150,6 +177,19 @@ def renew(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool
 
 
 def release(connection: Connection, lease: Lease) -> bool:
-    """Give the lease back. False when it was no longer held: nothing is changed then."""
+    """Give the lease back, and with it every batch that is still at work under its token, in one transaction.
+
+    So a job whose lease is free has no batch that waits for a lapse; where the database takes neither (a full disk),
+    the lease stays, and whoever proves its holder dead takes both over at once. False when it was no longer held:
+    nothing is changed then.
+    """
     done = connection.execute(_RELEASE, {"job": lease.job_id, "owner": lease.owner, "token": lease.token})
-    return done.rowcount == 1
+    if done.rowcount != 1:
+        return False
+    # Read without locks and changed by primary key: a landing locks the batch first and its index entries after.
+    left = connection.execute(_AT_WORK, {"job": lease.job_id, "token": lease.token}).all()
+    if left:
+        connection.execute(
+            _HAND_BACK, [{"job": lease.job_id, "batch": batch, "token": lease.token} for (batch,) in left]
+        )
+    return True

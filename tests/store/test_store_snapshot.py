@@ -18,6 +18,7 @@ from waveimport.core.jobstate import (
     FailAttempt,
     JobState,
     LandPage,
+    ReleaseLease,
     Requeue,
     RetryFailed,
     StartBatch,
@@ -28,7 +29,7 @@ from waveimport.core.jobstate import (
 )
 from waveimport.core.waves import LEASED, BatchKind, BatchStatus, JobStatus, Trigger, WaveStatus, decide
 from waveimport.errors import Fenced, WaveImportError
-from waveimport.store import batches, jobs, waves
+from waveimport.store import batches, jobs, lease, waves
 from waveimport.store.batches import Claim
 from waveimport.store.landing import NewBatch
 from waveimport.store.lease import Lease
@@ -94,6 +95,11 @@ class Pair:
                           " lease_lock = '1:2' WHERE lease_owner IS NOT NULL"))  # fmt: skip
         world.take(self.database, who, seconds=3600.0 if until > 0 else -5.0, failed_too=True)
         self.tell(TakeLease(0.0, until, proven_dead=proven))
+
+    def release(self) -> None:
+        held = self.state.lease_until is not None
+        assert self.database.run(lambda connection: lease.release(connection, self.lease)) is held
+        self.tell(ReleaseLease(self.state.token))
 
     def advance(self, free: int) -> None:
         decision = decide(view(self.state, now=0.0, limit=8, free_slots=free))
@@ -188,7 +194,7 @@ class Pair:
 
 
 WORDS = ["pass", "pass", "claim", "claim", "start", "land", "land", "last", "last", "requeue", "dead", "fail", "spend",
-         "take", "retry", "zombie", "stale", "cancel"]  # fmt: skip
+         "take", "release", "retry", "zombie", "stale", "cancel"]  # fmt: skip
 STEPS = st.lists(
     st.tuples(st.sampled_from(WORDS), st.integers(0, 7), st.integers(0, 9).map(lambda n: n == 0)), max_size=40
 )
@@ -217,6 +223,8 @@ def history(pair: Pair, steps: list[tuple[str, int, bool]]) -> None:
                 pair.fail(batch_id, attempt, spends=word == "spend", waits=rare)
             case "take":
                 pair.take(lapsed=rare, proven=choice > 4)
+            case "release":
+                pair.release()
             case "retry":
                 pair.retry()
             case "zombie" if attempt:

@@ -156,6 +156,16 @@ def test_a_retry_under_a_stale_token_is_refused(database: Database) -> None:
     assert world.contents(database) == before
 
 
+def test_a_failed_job_is_not_retried_beside_a_new_one_of_its_profile(database: Database) -> None:
+    """Another host's `run --full` came between: the unique key that held two starts apart must fail nobody here."""
+    held, _ = failed_job(database)
+    world.create(database, "import_2")
+    before = world.contents(database)
+    with pytest.raises(Fenced, match="another run has begun a new job"):
+        retry(database, held.token)
+    assert world.contents(database) == before
+
+
 # --- T8 ---------------------------------------------------------------------------------------------------------
 
 

@@ -212,7 +212,8 @@ def lock_job(connection: Connection, job_id: str, token: int | None) -> tuple[Jo
 def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Trigger) -> int:
     """T7: put the failed batches of a job back, with their failed waves and the job. Returns how many batches.
 
-    The caller holds the lease. A batch keeps where it had come to (`resume_key`), its tries start anew.
+    The caller holds the lease. A batch keeps where it had come to (`resume_key`), its tries start anew. Raises Fenced
+    where another run has begun a job of the profile since this one failed: that one is to be gone on with.
     """
     status, _ = lock_job(connection, job_id, token)
     failed = (
@@ -226,6 +227,8 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
     )
     if not failed:
         return 0
+    if status is JobStatus.FAILED:
+        _back_to_work(connection, job_id)
     connection.execute(
         update(wave_coordination)
         .where(wave_coordination.c.job_id == job_id, wave_coordination.c.status == WaveStatus.FAILED.value)
@@ -236,16 +239,25 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
         .where(wave_batches.c.job_id == job_id, wave_batches.c.status == BatchStatus.FAILED.value)
         .values(status=BatchStatus.PENDING.value, tries=0, lost=0, not_before=None, updated_at=now())
     )
-    if status is JobStatus.FAILED:
+    journal.append(
+        connection, job_id, source=trigger, token=token, event="retry", note=f"{len(failed)} failed batches put back"
+    )
+    return len(failed)
+
+
+def _back_to_work(connection: Connection, job_id: str) -> None:
+    """Make a failed job unfinished again, if no other of its profile is."""
+    savepoint = connection.begin_nested()
+    try:
         connection.execute(
             update(import_jobs)
             .where(import_jobs.c.job_id == job_id)
             .values(status=JobStatus.PROCESSING.value, finished_at=None, error=None, updated_at=now())
         )
-    journal.append(
-        connection, job_id, source=trigger, token=token, event="retry", note=f"{len(failed)} failed batches put back"
-    )
-    return len(failed)
+    except IntegrityError:
+        savepoint.rollback()
+        raise Fenced(f"another run has begun a new job since {job_id} failed") from None
+    savepoint.commit()
 
 
 def cancel_job(connection: Connection, job_id: str, *, trigger: Trigger) -> tuple[Job, list[tuple[str, int]]]:

@@ -16,9 +16,10 @@ _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command()
+@click.option("--data", is_flag=True, help="Compare the coordination tables with themselves and with the rows, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_obj
-def command(app: App, as_json: bool) -> int:
+def command(app: App, data: bool, as_json: bool) -> int:
     """Check the configuration, the database, the lock directory, the credentials and the clocks.
 
     NetSuite is asked one query, even when it refused the credentials lately: once they are accepted, runs go on. The
@@ -30,7 +31,7 @@ def command(app: App, as_json: bool) -> int:
     from waveimport.runtime.checkup import Level
 
     found: list[Finding] = []
-    for finding in _findings(app):
+    for finding in _findings(app, data):
         found.append(finding)
         if not as_json:
             for line in _lines(finding):
@@ -55,8 +56,9 @@ def command(app: App, as_json: bool) -> int:
     return code
 
 
-def _findings(app: App) -> "Iterator[Finding]":
+def _findings(app: App, data: bool) -> "Iterator[Finding]":
     from waveimport.runtime.checkup import check_up, failures_of
+    from waveimport.runtime.data_check import check_data
 
     try:
         settings = app.settings(secrets=True)
@@ -64,6 +66,8 @@ def _findings(app: App) -> "Iterator[Finding]":
         yield from failures_of("configuration", error)
         return
     yield from check_up(settings)
+    if data:
+        yield from check_data(settings)
 
 
 def _lines(finding: "Finding") -> Iterator[str]:

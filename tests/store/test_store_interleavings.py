@@ -156,6 +156,27 @@ def test_an_update_that_writes_back_what_it_tests_is_won_by_both(database_url: s
 
 
 @pytest.mark.mysql
+@pytest.mark.parametrize("wrong", [open_engine, autocommit])
+def test_where_no_connection_can_be_killed_it_is_hung_up(
+    mysql_database_url: str, wrong: Callable[[str], Engine]
+) -> None:
+    engine = wrong(mysql_database_url)
+    refused: list[str] = []
+
+    def refuse(
+        connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> tuple[str, Any]:
+        if not statement.startswith("KILL"):
+            return statement, parameters
+        refused.append(statement)
+        return "KILL 0", parameters
+
+    event.listen(engine, "before_cursor_execute", refuse, retval=True)
+    assert tried(engine, commit_is_whole).held is (wrong is open_engine)
+    assert len(refused) == 2
+
+
+@pytest.mark.mysql
 def test_a_server_that_cannot_skip_locked_rows_is_found(mysql_database_url: str) -> None:
     """MariaDB before 10.6 and MySQL before 8 refuse the words."""
     engine = open_engine(mysql_database_url)

@@ -320,12 +320,8 @@ def _die(engine: Engine, stage: Stage, *, batch: int, committed: bool) -> tuple[
         victim.execute(insert(stage.row).values(id=batch))
         if committed:
             driver.commit()
-        if asked is None:
+        if asked is None or not _killed(engine, int(asked)):
             driver.close()
-        else:
-            with engine.connect() as other:
-                # Its own connections a user may kill without a privilege.
-                other.exec_driver_sql(f"KILL {int(asked)}")
         answered = False
         if not committed:
             # Whatever it raises, from whichever layer: it is no answer that the work is done.
@@ -337,3 +333,14 @@ def _die(engine: Engine, stage: Stage, *, batch: int, committed: bool) -> tuple[
         status = survivor.execute(select(stage.batch.c.status).where(fence).with_for_update()).scalar_one()
         landed = survivor.execute(select(func.count()).select_from(stage.row).where(stage.row.c.id == batch))
         return answered, status == "completed", int(landed.scalar_one())
+
+
+def _killed(engine: Engine, number: int) -> bool:
+    """Kill a connection of MySQL, which a user may do to its own. False where something in between does not let it:
+    hanging up then serves as well, only that the server is told."""
+    try:
+        with engine.connect() as other:
+            other.exec_driver_sql(f"KILL {number}")
+    except DBAPIError:
+        return False
+    return True

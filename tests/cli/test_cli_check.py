@@ -7,13 +7,14 @@ from pathlib import Path
 import mysql_server
 import pytest
 from cli_world import CANARY, NO_SERVER, World
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from waveimport.errors import ExitCode
 from waveimport.runtime import clock
+from waveimport.runtime.checkup import BROKEN_PROMISES
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
-from waveimport.store import probe
+from waveimport.store import interleavings, probe
 
 REFUSED_LOGIN = Faults(fault=(Fault(kind=FaultKind.LOGIN),))
 
@@ -47,6 +48,39 @@ def test_a_whole_installation_is_ok_in_every_part(world: World, account: Simulat
     shown = world.call("check")
     assert shown.code == ExitCode.OK
     assert all(line.startswith("ok    ") for line in shown.out.splitlines())
+
+
+def test_what_two_connections_must_see_of_each_other_is_tried_and_leaves_nothing(
+    world: World, account: Simulator
+) -> None:
+    world.import_from(account)
+    before = tables(world)
+    said = world.call("check", "--json")
+    line = "two connections at once: counts fresh, no update lost, claims apart, commits whole, one winner"
+    assert ("ok", line) in found(said.json, "database")
+    assert tables(world) == before
+
+
+def test_a_promise_that_the_database_breaks_is_exit_2_with_its_meaning_and_its_mend(
+    world: World, account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here every connection commits each statement by itself, as behind a proxy that shares them."""
+    world.import_from(account)
+    before = tables(world)
+    monkeypatch.setattr(interleavings, "open_engine", lambda url: create_engine(url, isolation_level="AUTOCOMMIT"))
+    said = world.call("check", "--json")
+    assert (said.code, said.json["exit_code"]) == (ExitCode.USAGE, 2)
+    faults = [check for check in said.json["checks"] if check["level"] == "fail"]
+    assert all(check["part"] == "database" for check in faults)
+    told = {check["message"].partition("(")[2].partition(":")[0]: check for check in faults}
+    assert {"no_lost_update", "claims_apart", "commit_is_whole"} <= set(told)
+    assert told["no_lost_update"]["message"].startswith("two that write under one row's lock lose an update")
+    assert "local disk" in told["commit_is_whole"]["help"] or "directly" in told["commit_is_whole"]["help"]
+    assert tables(world) == before
+
+
+def test_every_promise_has_its_meaning_and_its_mend() -> None:
+    assert set(BROKEN_PROMISES) == {probe.__name__ for probe in interleavings.PROBES}
 
 
 def test_the_database_says_what_it_is(world: World, account: Simulator) -> None:

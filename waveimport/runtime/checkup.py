@@ -24,6 +24,7 @@ from waveimport.runtime.importer import credential_fingerprint, open_database
 from waveimport.runtime.single_flight import FileGuard, lock_path
 from waveimport.store import accounts, schema
 from waveimport.store.engine import public_name, sqlite_path
+from waveimport.store.interleavings import try_interleavings
 from waveimport.store.probe import Server, ask_server, try_privileges
 from waveimport.store.transactions import Database
 
@@ -34,6 +35,23 @@ DATABASE_SKEW_WARN_SECONDS = 60.0
 QUERY_SECONDS = 60.0
 QUERY_ATTEMPTS = 2
 SQLITE_WAL_MENDED = (3, 51, 3)
+
+_DIRECTLY = (
+    "connect to one server, and directly: a proxy that shares or changes sessions, or a cluster written to on several"
+    " nodes, keeps neither locks nor transactions together"
+)
+BROKEN_PROMISES = {
+    "fresh_count": ("a count beside a locked row is stale, and would call a job complete too early", _DIRECTLY),
+    "no_lost_update": ("two that write under one row's lock lose an update, and two runs could hold a job", _DIRECTLY),
+    "claims_apart": (
+        "two claimers do not pass over each other's rows",
+        "use MariaDB 10.6, MySQL 8.0.17 or newer, and " + _DIRECTLY,
+    ),
+    "commit_is_whole": ("a connection that is lost leaves half of its work, or hides the whole of it", _DIRECTLY),
+    "one_winner": ("a guarded update is not won by one of two", _DIRECTLY),
+}
+"""What it means, and the mend, where an interleaving of two connections does not end as a run needs it, by its name."""
+_LOCAL_DISK = "put the file on a local disk: the file system it lies on does not keep locks"
 
 
 class Level(StrEnum):
@@ -113,6 +131,7 @@ def _database(part: str, settings: Settings, which: DatabaseSettings) -> tuple[D
     try:
         database.run(lambda connection: try_privileges(connection, table))
         findings.append(Finding(part, Level.OK, "tables can be created, written and dropped"))
+        findings.extend(_two_connections(part, database, table))
     except WaveImportError as error:
         findings.extend(failures_of(part, error))
     return database, findings
@@ -172,6 +191,23 @@ def _isolation(part: str, server: Server) -> Iterator[Finding]:
             help="something between here and the server (a proxy?) changes the session; connect directly",
             exit_code=ExitCode.USAGE,
         )
+
+
+def _two_connections(part: str, database: Database, prefix: str) -> Iterator[Finding]:
+    """Yield a line for each promise to two connections that the database breaks, one for all where it keeps them."""
+    broken = [one for one in try_interleavings(database, prefix) if not one.held]
+    for one in broken:
+        meaning, mend = BROKEN_PROMISES[one.name]
+        yield Finding(
+            part,
+            Level.FAIL,
+            f"{meaning} ({one.name}: {one.seen})",
+            help=_LOCAL_DISK if database.is_sqlite else mend,
+            exit_code=ExitCode.USAGE,
+        )
+    if not broken:
+        said = "two connections at once: counts fresh, no update lost, claims apart, commits whole, one winner"
+        yield Finding(part, Level.OK, said)
 
 
 def _database_clock(part: str, server: Server) -> Iterator[Finding]:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mysql_server
 import pytest
@@ -18,6 +20,33 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+PARTS = (
+    ("model check", "test_core_model_check"),
+    ("stateful", "/stateful/"),
+    ("crash points", "/crash/"),
+    ("mutants", "/mutants/"),
+    ("end to end", "/e2e/"),
+    ("incidents", "/examples/"),
+    ("all others", ""),
+)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Where the time goes: the seconds of each part of the suite, added up over its processes. CI asks for it."""
+    if not os.environ.get("WAVEIMPORT_TEST_PARTS"):
+        return
+    seconds, tests = Counter[str](), Counter[str]()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                part = next(name for name, mark in PARTS if mark in f"/{report.nodeid}")
+                seconds[part] += report.duration
+                tests[part] += report.when == "call"
+    terminalreporter.section("parts")
+    for name, _ in PARTS:
+        terminalreporter.write_line(f"{name:<12} {tests[name]:5} tests {seconds[name]:6.0f} s")
 
 
 @pytest.fixture(scope="session")

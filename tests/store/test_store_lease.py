@@ -2,6 +2,7 @@
 
 import pytest
 import store_world as world
+from boundaries import Boundaries, lost
 from store_world import JOB, A, B
 
 from waveimport.core.waves import Trigger
@@ -156,6 +157,26 @@ def test_every_take_over_is_journalled_with_its_trigger_and_its_reason(database:
 def test_the_lease_of_a_job_that_is_not_there_is_an_error(database: Database) -> None:
     with pytest.raises(UnknownJob):
         world.take(database, job_id="import_x")
+
+
+@pytest.mark.mysql
+@pytest.mark.parametrize("at", ["before commit", "after commit"])
+def test_a_lease_whose_commit_was_in_doubt_is_held_by_who_asked(mysql_database: Database, at: str) -> None:
+    """Asked for again, it would be found in another's hands: one's own."""
+    database = mysql_database
+    world.create(database)
+    who = world.holder(1)
+    boundaries = Boundaries(database.engine)
+    boundaries.arm(1, lost, at)
+    taken = database.run(
+        lambda connection: lease.acquire(connection, JOB, who, lease_seconds=60, trigger=Trigger.CRON),
+        prove=lambda connection: lease.acquired(connection, JOB, who),
+    )
+    boundaries.detach()
+    assert boundaries.fired == at
+    assert taken == Lease(JOB, who.owner, 1)
+    assert renew(database, taken)
+    assert database.run(lambda connection: lease.acquired(connection, JOB, world.holder(2))) is None
 
 
 @pytest.mark.mysql

@@ -237,7 +237,8 @@ class _Run:
                 lease_seconds=self.settings.run.lease_seconds,
                 trigger=self.options.trigger,
                 failed_too=True,
-            )
+            ),
+            prove=lambda connection: lease.acquired(connection, job.job_id, self.holder),
         )
         if isinstance(taken, Held):
             if taken.finished:

@@ -168,6 +168,18 @@ def acquire(
     return Lease(job_id, holder.owner, token, took_over=row.lease_owner, proven=proven)
 
 
+def acquired(connection: Connection, job_id: str, holder: Holder) -> Lease | None:
+    """Prove after a lost COMMIT that the lease was won: the lease, or None when it has to be asked for again.
+
+    A process has one name, and asks for one lease at a time. Whom it took over from is no longer known here: what that
+    one had at work lapses.
+    """
+    row = connection.execute(_READ, {"job": job_id}).first()
+    if row is None or (row.lease_owner, row.lease_machine) != (holder.owner, holder.machine):
+        return None
+    return Lease(job_id, holder.owner, row.lease_token)
+
+
 def renew(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool:
     """Push the end of the lease out. False when it was taken over, or the job was cancelled or finished."""
     done = connection.execute(

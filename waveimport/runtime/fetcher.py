@@ -155,11 +155,12 @@ class Fetcher:
         """Whether the source answers other queries than the one that failed.
 
         Where no other has been asked since `begun`, as in the last batch of a wave, one that can hardly fail is asked
-        now: a column that gives 500 for ever would else look like an outage without end.
+        now: a column that gives 500 for ever, or a page too large to be taken, would else look like an outage without
+        end.
         """
         if self._succeeded_since(begun):
             return True
-        if not isinstance(error, ServerFault):
+        if not isinstance(error, ServerFault | BadReply):
             return False
         try:
             self._source.query(PROBE_QUERY, limit=1)

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mysql_server
 import pytest
 from matrix_world import Account, Matrix, in_process
+from project import DEEP
 
 from waveimport.simulator.dataset import build
 from waveimport.simulator.handle import Simulator
@@ -54,10 +56,15 @@ def make_matrix(
         yield make
 
 
-@pytest.fixture
-def matrix(make_matrix: Callable[..., Matrix], tmp_path: Path) -> Matrix:
-    """A configured folder with an empty SQLite database."""
-    return make_matrix(f"sqlite:///{tmp_path / 'test.db'}")
+@pytest.fixture(params=["sqlite", *([pytest.param("mysql", marks=pytest.mark.mysql)] if DEEP else [])])
+def matrix(request: pytest.FixtureRequest, make_matrix: Callable[..., Matrix], tmp_path: Path) -> Iterator[Matrix]:
+    """A configured folder with an empty SQLite database; in the deep profile with one of MySQL too. For faults that
+    have nothing to do with the database."""
+    if request.param == "sqlite":
+        yield make_matrix(f"sqlite:///{tmp_path / 'test.db'}")
+        return
+    with mysql_server.fresh_database(request.getfixturevalue("mysql_url")) as url:
+        yield make_matrix(url)
 
 
 @pytest.fixture

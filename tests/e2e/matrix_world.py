@@ -7,6 +7,7 @@ the committed batches cover. Then the fault is taken away, and a plain `run` mus
 
 import json
 import logging
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -73,13 +74,18 @@ class Account:
         self.base_url = self.server.url
 
     def _answer(self, handler: Handler) -> None:
-        sql = json.loads(handler.asked.body)["q"]
-        limit = int(handler.asked.path.partition("limit=")[2].partition("&")[0])
-        step = self.fault(len(self.server.asked), sql)
+        step = self.fault(len(self.server.asked), json.loads(handler.asked.body)["q"])
         if step is not None:
             step(handler)
             return
-        handler.send(200, self.source.answer(sql, limit))
+        handler.send(200, self.true_answer(handler))
+
+    def true_answer(self, handler: Handler) -> bytes:
+        """Return the page that was asked for."""
+        limit = int(handler.asked.path.partition("limit=")[2].partition("&")[0])
+        # What is a reserved word to SQLite, which plays the account, need be none to the service.
+        sql = re.sub(r'(?<!")\bt\.([A-Za-z]\w*)', r't."\1"', json.loads(handler.asked.body)["q"])
+        return self.source.answer(sql, limit)
 
     def strike(self, step: Step, *, after: int = 0, times: int | None = None, matching: str = "") -> None:
         """Answer with `step` from the request behind the first `after` on, so many `times`, the queries that match."""
@@ -107,6 +113,19 @@ class Account:
     def close(self) -> None:
         """Listen no more."""
         self.server.close()
+
+
+def page_of(items: list[dict[str, Any]], **changed: Any) -> bytes:
+    """A page as the service gives it, with parts of its envelope changed."""
+    envelope = {
+        "links": [],
+        "count": len(items),
+        "hasMore": False,
+        "items": items,
+        "offset": 0,
+        "totalResults": len(items),
+    }
+    return json.dumps(envelope | changed).encode()
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,11 @@ class ScriptedSource:
         with self._lock:
             return [tuple(row) for row in self._tables.execute(sql)]
 
+    def execute(self, sql: str, *values: Any) -> None:
+        """Change the tables."""
+        with self._lock:
+            self._tables.execute(sql, values)
+
     def counts(self) -> list[str]:
         return [sql for sql in self.asked if "COUNT(" in sql]
 

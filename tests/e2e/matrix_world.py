@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,6 +114,12 @@ class Account:
     def close(self) -> None:
         """Listen no more."""
         self.server.close()
+
+
+def black_hole(handler: Handler) -> None:
+    """Take the request, and say nothing until the other side leaves."""
+    handler.rfile.read(1)
+    handler.close_connection = True
 
 
 def page_of(items: list[dict[str, Any]], **changed: Any) -> bytes:
@@ -266,6 +273,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             super().__init__(*given, **how, random=lambda: 0.0)
 
     monkeypatch.setattr(importer, "SuiteQLClient", Hasty)
+    monkeypatch.setattr(importer, "random", SimpleNamespace(random=lambda: 0.0))
     monkeypatch.setattr(backoff, "REFUSED_BASE_SECONDS", 0.01)
     monkeypatch.setattr(backoff, "OUTAGE_BASE_SECONDS", 0.01)
     monkeypatch.setattr(backoff, "OUTAGE_MOST_SECONDS", 0.1)

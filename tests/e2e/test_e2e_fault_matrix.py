@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matrix_world import PAGES_FROM, RUN, Account, End, Matrix
+from matrix_world import PAGES_FROM, RUN, Account, End, Matrix, black_hole
 from netsuite_certificates import CERTIFICATE, EXPIRED, KEY
 from netsuite_server import BROKEN, MAINTENANCE, PAGE, TOO_MANY, Handler, Step, refusal, reply, reset, truncated
 from project import DEEP
@@ -36,12 +36,6 @@ def drip(handler: Handler) -> None:
     while True:
         handler.wfile.write(b"x")
         time.sleep(0.05)  # the pace of the drops, by which no single read comes to its own time limit
-
-
-def black_hole(handler: Handler) -> None:
-    """Take the request, and say nothing until the other side leaves."""
-    handler.rfile.read(1)
-    handler.close_connection = True
 
 
 def gzip_bomb(handler: Handler) -> None:

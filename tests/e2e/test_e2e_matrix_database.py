@@ -124,6 +124,32 @@ def test_what_strikes_any_statement_of_a_run_costs_nothing(
     assert at > 100
 
 
+@pytest.mark.mysql
+@pytest.mark.parametrize(
+    ("statement", "cut"),
+    [("SET AUTOCOMMIT = 1", Cut.REQUEST_LOST), ("CREATE TABLE", Cut.REPLY_LOST)],
+    ids=["as the lock's connection is set up", "behind a table"],
+)
+def test_a_connection_that_is_lost_while_the_tables_are_made_is_told_or_made_good(
+    make_matrix: Callable[..., Matrix], wire: Wire, statement: str, cut: Cut
+) -> None:
+    matrix = make_matrix(wire.url)
+    struck: list[str] = []
+
+    def once(said: str, before: list[str]) -> Blow | None:
+        if struck or statement not in said:
+            return None
+        struck.append(said)
+        return cut
+
+    wire.fault = once
+    done = matrix.run("db", "upgrade")
+    assert struck
+    end = End(0, None, "") if done.returncode == 0 else End(5, None, "the database cannot be reached (2013)")
+    matrix.assert_told(done, end)
+    matrix.assert_the_next_run_brings_the_rest()
+
+
 def always_at(place: str, blow: Blow) -> Fault:
     """Strike each time."""
     return lambda statement, before: blow if PLACES[place](statement, before) else None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pymysql
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
@@ -114,7 +115,8 @@ def _alone(database: Database) -> Iterator[None]:
                 yield
             finally:
                 keeper.exec_driver_sql(f"SELECT RELEASE_LOCK('{UPGRADE_LOCK}')")
-    except DBAPIError as error:
+    except (DBAPIError, pymysql.MySQLError) as error:
+        # SQLAlchemy lets the driver's own error through where a connection is lost as its isolation level is set.
         raise translate(error, database.name) from error
 
 

@@ -1,6 +1,53 @@
-"""The fault matrix, its network: whatever becomes of a request, a run ends in one sentence and the next goes on.
+"""The fault matrix: whatever goes wrong around an import, a run ends in its state, its exit code and one sentence, with
+nothing half-written, and the next plain `run` goes on. This module holds the network's part; of the others, and of what
+stood elsewhere already, the tables say which test holds which cell.
 
-TABLE
+| network | exit | held by |
+|---|---|---|
+| refused, DNS, a connection that nobody takes | 5 | `test_a_source_out_of_reach_…`; \
+`e2e_import: test_a_source_that_is_gone_…` |
+| reset, drip, black hole, truncated, 429 with and without Retry-After, 500, 502, 503, wrong type, HTML 200, redirect, \
+broken gzip, of every answer | 5 | `test_a_fault_of_every_answer_…` |
+| the same, once | 0 | `test_a_fault_that_passes_…`; `e2e_import: test_faults_of_every_passing_kind_…` |
+| TLS expired, self-signed, wrong host | 5 | `test_a_certificate_…` |
+| gzip bomb, a page of 1 GB, one without end, JSON 10^6 deep, and the above, of one query | 3 | \
+`test_an_answer_that_is_always_wrong_…` |
+| what a client does about each, request by request | | `test_netsuite_client`, `test_netsuite_transport` |
+
+| database, disk | exit | held by |
+|---|---|---|
+| 1213, 1020, 1205, 1317, 1969; request lost, reply lost, connection gone, at a read, a write, each COMMIT | 0 | \
+`e2e_matrix_database: test_what_strikes_a_read_a_write_or_a_commit_…`, and at any statement in the deep profile |
+| 1213, 1205, 1114, 1021, 1290, 1792, 1142, 1049, 2003, 1153 for good | 5 | `… test_what_strikes_for_good_…` |
+| 1045, 1049 at the start | 5 | `… test_a_database_that_lets_nobody_in_…`; `e2e_mishaps: test_a_wrong_password_…` |
+| 2003, a server killed, one that stays away | 5, 0 | `e2e_mishaps: test_a_closed_port_…`, \
+`test_a_database_server_that_…` |
+| packet too large | 3 | `e2e_matrix_data: test_a_field_of_16_mib_…`; `store_destination`, `store_transactions` |
+| dropped table: of coordination; of a destination | 5, then 2; 2 | `… test_a_coordination_table_…`; \
+`runtime_importer: test_a_table_that_is_dropped_…` |
+| newer, older schema | 2 | `… test_tables_of_another_version_…` |
+| full, read-only | 5 | `… test_a_file_that_takes_no_more_…` |
+| quota: a write refused by the system | 5 | `e2e_mishaps: test_a_full_disk_…` |
+| unlinked; corrupt; unwritable lock | 5; 5; 2 | `… test_a_file_that_is_deleted_…`, `…_no_database_…`, `test_a_lock_…` |
+
+| clock, credentials | exit | held by |
+|---|---|---|
+| an hour forward, an hour back, under a run | 0 | `e2e_matrix_clock: test_a_clock_that_jumps_…` |
+| an hour back, over a dead run's lease | 0 | `… test_a_clock_that_goes_an_hour_back_…` |
+| DST | 0 | `… test_moments_that_a_local_clock_skips_…` |
+| two hosts ± 5 minutes | 0 | `… test_two_hosts_…`; `e2e_import: test_a_run_without_its_lock_file_…` |
+| expired in mid-wave, revoked, without SuiteQL | 4 | `… test_a_login_that_ends_in_mid_wave_…` |
+| clock-skewed signature | 4 | `… test_a_signature_…`; `cli_check: test_a_clock_that_is_off_…` |
+| a table or column that the role lacks | 3 | `… test_a_table_or_column_…`; `e2e_import: test_a_hidden_table_…` |
+
+| data, names | exit | held by |
+|---|---|---|
+| bad JSON, NaN, 2^63, lone surrogate, NUL, extra column, key left out, duplicate ids, a total or count that is none, \
+never-ending next | 3 | `e2e_matrix_data: test_a_page_that_does_not_fit_…`, `test_pages_…_come_round_again_…` |
+| missing columns, 16 MiB, totals that change, rows that move | 0 | `… test_columns_…`, `test_totals_…`, `test_rows_…` |
+| one key on two pages | 6 | `… test_a_key_that_stands_on_both_sides_…` |
+| text keys that differ in case, accent, trailing blank | 0 | `… test_text_keys_…` |
+| 49 hostile names; names that cannot be | 0; 2 | `… test_49_…`, `test_names_…` |
 """
 
 import json
@@ -103,6 +150,7 @@ def test_a_fault_of_every_answer_is_an_outage_and_the_next_run_goes_on(
     small_account.strike(step, after=PAGES_FROM)
     matrix.assert_ends(End(5, "processing", words))
     small_account.heal()
+    matrix.write(PATIENT)
     matrix.assert_the_next_run_brings_the_rest()
 
 
@@ -182,6 +230,7 @@ def test_a_source_out_of_reach_is_an_outage_and_the_next_run_goes_on(
         matrix.assert_ends(End(5, "processing", words))
     finally:
         mend()
+    matrix.write(PATIENT)
     matrix.assert_the_next_run_brings_the_rest()
 
 

@@ -83,7 +83,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.upstream = socket.create_connection(self.server.server)
-        self.swallow = threading.Event()
+        self.swallow, self.swallowed = threading.Event(), threading.Event()
         self.cut_at_reply: Cut | None = None
         threading.Thread(target=self._pass_replies, daemon=True).start()
         before: list[str] = []
@@ -112,8 +112,8 @@ class _Connection(socketserver.BaseRequestHandler):
             # A COMMIT that is refused has undone the transaction.
             self.swallow.set()
             self.upstream.sendall(_packed(0, bytes([_QUERY]) + b"ROLLBACK"))
-            while self.swallow.is_set() and self.upstream.fileno() >= 0:
-                pass
+            self.swallowed.wait(30)
+            self.swallowed.clear()
         self.request.sendall(_packed(1, b"\xff" + struct.pack("<H", blow.code) + b"#HY000refused by the wire"))
 
     def _pass_replies(self) -> None:
@@ -121,6 +121,7 @@ class _Connection(socketserver.BaseRequestHandler):
             while data := self.upstream.recv(1 << 16):
                 if self.swallow.is_set():
                     self.swallow.clear()
+                    self.swallowed.set()
                     continue
                 if self.cut_at_reply is not Cut.REPLY_LOST:
                     self.request.sendall(data)

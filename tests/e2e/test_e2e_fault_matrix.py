@@ -300,8 +300,10 @@ POISON: dict[str, tuple[Step, str]] = {
 
 # The last wave has no other query beside it whose answer would show that the source is there.
 ALONE, BESIDE_OTHERS = "FROM lines", "t.id <= 10"
-POISONED = [(name, ALONE) for name in POISON]
-POISONED += [(name, BESIDE_OTHERS) for name in (POISON if DEEP else ("500", "gzip bomb", "a redirect"))]
+POISONED = [(name, ALONE) for name in ("500", "a redirect", "gzip bomb", "a page of 1 GB", "JSON 10^6 deep")]
+POISONED += [("truncated body", BESIDE_OTHERS), ("a page without end", BESIDE_OTHERS)]
+if DEEP:
+    POISONED = [(name, query) for name in POISON for query in (ALONE, BESIDE_OTHERS)]
 
 
 @pytest.mark.parametrize(("name", "query"), POISONED)

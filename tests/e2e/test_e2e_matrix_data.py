@@ -4,6 +4,7 @@ The table of all cells is in `test_e2e_fault_matrix`.
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,10 @@ POISONED_RANGE = "t.id <= 10"
 """Of the first of three ranges: ten orders, in two pages."""
 
 
-def items(**changed: Any) -> list[dict[str, Any]]:
-    """The first page of the range, its third row changed; `None` leaves a column out."""
-    rows: list[dict[str, Any]] = [{"links": [], "id": str(key), "memo": f"memo {key}"} for key in range(1, 6)]
+def items(behind: int = 0, **changed: Any) -> list[dict[str, Any]]:
+    """The first page of the range of ten behind a key, its third row changed; `None` leaves a column out."""
+    keys = range(behind + 1, behind + 6)
+    rows: list[dict[str, Any]] = [{"links": [], "id": str(key), "memo": f"memo {key}"} for key in keys]
     rows[2] = {name: value for name, value in (rows[2] | changed).items() if value is not None}
     return rows
 
@@ -29,39 +31,59 @@ def answer(body: bytes) -> Step:
     return reply(200, body, "application/vnd.oracle.resource+json; type=collection")
 
 
-REFUSED: dict[str, tuple[bytes, str]] = {
-    "NaN": (page_of(items(memo=float("nan"))), "NaN is no JSON"),
-    "NaN in a text": (page_of(items(id="NaN")), "the value 'NaN' is not an integer"),
-    "Infinity": (page_of(items(memo=float("inf"))), "Infinity is no JSON"),
-    "2^63": (page_of(items(id=str(2**63))), "does not fit into a signed 64-bit integer"),
-    "half a surrogate pair": (page_of(items(memo="\ud800")), "half of a surrogate pair"),
-    "NUL": (page_of(items(memo="a\0b")), "contains a NUL character"),
-    "a nested value": (page_of(items(memo={"a": 1})), "is a JSON object, not a plain value"),
-    "bytes that are no UTF-8": (page_of(items()).replace(b"memo 3", b"memo \xff"), "the reply is not JSON"),
-    "an extra column": (page_of(items(other="x")), "a column that was not asked for: 'other'"),
-    "a column twice": (page_of(items(MEMO="x")), "carries the column 'MEMO' twice"),
-    "a key left out": (page_of(items(id=None)), "is NULL, but the column is part of the key"),
-    "duplicate keys": (page_of(items(id="2")), "have the same key 2"),
-    "rows out of order": (page_of(items(id="9")), "did not come in the order of their key"),
-    "a count that is none": (page_of(items(), totalResults=-1), "`totalResults` is no count"),
-    "a count that differs": (page_of(items(), count=7), "announces 7 rows and carries 5"),
-    "more, but no rows": (page_of([], hasMore=True), "paging would never end"),
-    "the same page for ever": (page_of(items(), hasMore=True, totalResults=10), "sends none beyond the last key"),
+# What the service answers for a range of ten behind a key, and a part of the sentence.
+REFUSED: dict[str, tuple[Callable[[int], bytes], str]] = {
+    "bad JSON": (lambda k: b'{"items": [}', "the reply is not JSON"),
+    "NaN": (lambda k: page_of(items(k, memo=float("nan"))), "NaN is no JSON"),
+    "NaN in a text": (lambda k: page_of(items(k, id="NaN")), "the value 'NaN' is not an integer"),
+    "Infinity": (lambda k: page_of(items(k, memo=float("inf"))), "Infinity is no JSON"),
+    "2^63": (lambda k: page_of(items(k, id=str(2**63))), "does not fit into a signed 64-bit integer"),
+    "half a surrogate pair": (lambda k: page_of(items(k, memo="\ud800")), "half of a surrogate pair"),
+    "NUL": (lambda k: page_of(items(k, memo="a\0b")), "contains a NUL character"),
+    "a nested value": (lambda k: page_of(items(k, memo={"a": 1})), "is a JSON object, not a plain value"),
+    "no UTF-8": (lambda k: page_of(items(k, memo="~")).replace(b"~", b"\xff"), "the reply is not JSON"),
+    "an extra column": (lambda k: page_of(items(k, other="x")), "a column that was not asked for: 'other'"),
+    "a column twice": (lambda k: page_of(items(k, MEMO="x")), "carries the column 'MEMO' twice"),
+    "a key left out": (lambda k: page_of(items(k, id=None)), "is NULL, but the column is part of the key"),
+    "duplicate keys": (lambda k: page_of(items(k, id=str(k + 2))), "have the same key"),
+    "rows out of order": (lambda k: page_of(items(k, id=str(k + 9))), "did not come in the order of their key"),
+    "a total that is none": (lambda k: page_of(items(k), totalResults=-1), "`totalResults` is no count"),
+    "a count that differs": (lambda k: page_of(items(k), count=7), "announces 7 rows and carries 5"),
+    "more, but no rows": (lambda k: page_of([], hasMore=True), "paging would never end"),
+    "one page for ever": (lambda k: page_of(items(k), hasMore=True, totalResults=10), "sends none beyond the last key"),
 }
+UPPER_END = re.compile(r"t\.id <= (\d+)")
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_page_that_does_not_fit_fails_its_batch_lands_nothing_of_it_and_hides_nothing(
-    matrix: Matrix, small_account: Account, name: str
+def test_pages_that_do_not_fit_fail_their_batches_land_nothing_and_hide_nothing(
+    matrix_of_both: Matrix, small_account: Account
 ) -> None:
-    body, words = REFUSED[name]
-    matrix.write(ONE_TRY)
-    small_account.strike(answer(body), matching=POISONED_RANGE)
-    matrix.assert_ends(End(3, "failed", words))
-    landed = {row[0] for row in matrix.query("SELECT id FROM `order`")}
-    assert landed - set(range(1, 6)) == set(range(11, 31)), "the other ranges are in"
+    """One run whose ranges meet one of these each, all but the last."""
+    names = list(REFUSED)
+    small_account.source.fill(range(31, 10 * len(names) + 11), lines_each=1)
+
+    def fault(number: int, sql: str) -> Step | None:
+        found = UPPER_END.search(sql)
+        if found is None or "COUNT(" in sql:
+            return None
+        body, _ = REFUSED[names[int(found[1]) // 10 - 1]]
+        return answer(body(int(found[1]) - 10))
+
+    small_account.fault = fault
+    matrix_of_both.write(ONE_TRY)
+    done = matrix_of_both.assert_ends(End(3, "failed", f"{len(names)} batches failed for good"))
+    errors = matrix_of_both.query(
+        "SELECT batch_id, error FROM wave_batches WHERE status = 'failed' AND record = 'order' ORDER BY batch_id"
+    )
+    for name, (batch_id, error) in zip(names, errors, strict=True):
+        words = REFUSED[name][1]
+        assert words in error, name
+        assert any(f"batch {batch_id} failed" in line and words in line for line in done.stderr.splitlines()), name
+    landed = {row[0] for row in matrix_of_both.query("SELECT id FROM `order`")}
+    repeated = range(10 * names.index("one page for ever") + 1, 10 * len(names) - 4)
+    assert landed == {*repeated, *range(10 * len(names) + 1, 10 * len(names) + 11)}
     small_account.heal()
-    matrix.assert_the_next_run_brings_the_rest()
+    matrix_of_both.assert_the_next_run_brings_the_rest()
 
 
 def test_pages_that_come_round_again_end_in_a_sentence(matrix: Matrix, small_account: Account) -> None:

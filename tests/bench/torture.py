@@ -37,8 +37,11 @@ ENDINGS = {0: "done or stepped aside", -9: "killed", 5: "database gone"}
 class Torture:
     """The rounds, and what they add up to."""
 
-    def __init__(self, project: Project, data: Path, chance: random.Random, longest: float) -> None:
+    def __init__(
+        self, project: Project, data: Path, chance: random.Random, longest: float, quiet: threading.Lock
+    ) -> None:
         self.project = project
+        self.quiet = quiet
         self.data = data
         self.chance = chance
         self.longest = longest
@@ -65,9 +68,10 @@ class Torture:
                 had += run.returncode == -9
         self.kills += had
         self.project.imported()
-        self.compare()
-        self.project.assert_coordination_is_whole()
-        checked = self.project.run("check", "--data")
+        with self.quiet:
+            self.compare()
+            self.project.assert_coordination_is_whole()
+            checked = self.project.run("check", "--data")
         assert checked.returncode == 0, checked.stdout
         self.rounds += 1
         print(f"{self.kills} kills: {self.rows:,} rows, {self.lost} lost, {self.twice} twice", flush=True)
@@ -85,14 +89,17 @@ class Torture:
 
 
 @contextlib.contextmanager
-def killed_now_and_then(server: mysql_server.PrivateServer, times: int, chance: random.Random) -> Iterator[list[int]]:
-    """Kill a server and start it again, so often, at random moments, while the block lasts."""
+def killed_now_and_then(
+    server: mysql_server.PrivateServer, times: int, chance: random.Random, quiet: threading.Lock
+) -> Iterator[list[int]]:
+    """Kill a server and start it again, so often, at random moments but none of `quiet`, while the block lasts."""
     stop, killed = threading.Event(), [0]
 
     def kill() -> None:
         while killed[0] < times and not stop.wait(chance.uniform(2.0, 8.0)):
-            server.kill()
-            server.start()
+            with quiet:
+                server.kill()
+                server.start()
             killed[0] += 1
 
     thread = threading.Thread(target=kill)
@@ -116,14 +123,16 @@ def main() -> None:
     chance = random.Random(options.seed)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url, killed = options.url, [0]
+        url, killed, quiet = options.url, [0], threading.Lock()
         if url == "mysql":
             server = stack.enter_context(mysql_server.private_server())
             url = stack.enter_context(mysql_server.fresh_database(server.url))
-            killed = stack.enter_context(killed_now_and_then(server, options.server_kills, random.Random(options.seed)))
+            killed = stack.enter_context(
+                killed_now_and_then(server, options.server_kills, random.Random(options.seed), quiet)
+            )
         netsuite = stack.enter_context(served(folder / "account.sqlite", options.scale))
         project = Project(folder, url, netsuite, run="lease_seconds = 5\nbatch_size = 400\nparents_per_batch = 100")
-        torture = Torture(project, folder / "account.sqlite", chance, options.longest)
+        torture = Torture(project, folder / "account.sqlite", chance, options.longest, quiet)
         began = time.monotonic()
         while torture.kills < options.kills:
             torture.round(min(KILLS_A_ROUND, options.kills - torture.kills))

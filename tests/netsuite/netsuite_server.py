@@ -29,10 +29,13 @@ Step = Callable[["Handler"], None]
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "ScriptedServer"
+    asked: Asked
+    """The request that is answered at the moment."""
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
         asked = Asked("POST", self.path, dict(self.headers), self.rfile.read(length), self.client_address)
+        self.asked = asked
         with self.server.lock:
             number = len(self.server.asked)
             self.server.asked.append(asked)
@@ -65,8 +68,8 @@ class Handler(BaseHTTPRequestHandler):
 class ScriptedServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.scheme = "https" if tls else "http"
         if tls:
             # The handshake is left to the connection's own thread.

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -306,6 +307,22 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(server: ScriptedServ
     assert len(server.asked) == 1
 
 
+def test_a_body_that_is_announced_to_be_over_the_limit_is_not_waited_for(
+    server: ScriptedServer, make_client: MakeClient
+) -> None:
+    def announced(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.rfile.read(1)  # until the client leaves
+        handler.close_connection = True
+
+    server.script = [announced]
+    with pytest.raises(BadReply, match="larger than 65536 bytes"):
+        make_client(max_reply_bytes=65_536, request_timeout_seconds=5.0, attempts=1).query(SQL)
+
+
 def test_a_chunked_body_over_the_limit_is_refused(server: ScriptedServer, make_client: MakeClient) -> None:
     server.script = [chunked([b"{" + b" " * 40_000, b" " * 40_000 + b"}"])]
     with pytest.raises(BadReply, match="larger than 65536 bytes"):
@@ -334,6 +351,10 @@ def test_a_gzip_bomb_is_not_unpacked(server: ScriptedServer, make_client: MakeCl
             unpacked.append(len(part))
             return part
 
+        @property
+        def unconsumed_tail(self) -> bytes:
+            return self._inner.unconsumed_tail
+
         eof = False
 
     server.script = [reply(200, bomb, Content_Encoding="gzip")]
@@ -342,6 +363,80 @@ def test_a_gzip_bomb_is_not_unpacked(server: ScriptedServer, make_client: MakeCl
         with pytest.raises(BadReply, match="larger than"):
             make_client(max_reply_bytes=1_000_000).query(SQL)
     assert sum(unpacked) <= 1_000_001
+
+
+def test_a_bomb_is_unpacked_in_small_pieces(server: ScriptedServer, make_client: MakeClient) -> None:
+    """Unpacked at one go, the limit of one reply would stand in memory three times, and that for each in flight."""
+    bomb = gzip.compress(b"{" + b" " * 40_000_000 + b"}")
+    server.script = [reply(200, bomb, Content_Encoding="gzip")]
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadReply, match="larger than 20000000 bytes"):
+            make_client(max_reply_bytes=20_000_000).query(SQL)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_stands_behind_the_end_of_a_compression_is_not_gathered(
+    server: ScriptedServer, make_client: MakeClient
+) -> None:
+    behind = gzip.compress(b"{}") + b" " * 5_000_000
+    server.script = [chunked([behind[:100], behind[100:]])]
+    server.script[0] = _compressed(server.script[0])
+    with pytest.raises(GarbledReply, match="goes on behind the end of its compression"):
+        make_client(attempts=1).query(SQL)
+
+
+def _compressed(step: Step) -> Step:
+    """Have an answer say that it is gzip."""
+
+    def compressed(handler: Handler) -> None:
+        headers = handler.end_headers
+
+        def end_headers() -> None:
+            handler.send_header("Content-Encoding", "gzip")
+            headers()
+
+        handler.end_headers = end_headers
+        step(handler)
+
+    return compressed
+
+
+@pytest.mark.parametrize("length", ["9" * 18, "9" * 5000])
+def test_an_absurd_length_is_an_error_of_the_source(
+    server: ScriptedServer, make_client: MakeClient, length: str
+) -> None:
+    def absurd(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(b"{")
+        handler.close_connection = True
+
+    server.script = [absurd]
+    with pytest.raises(BadReply):
+        make_client(attempts=1).query(SQL)
+
+
+def test_an_answer_that_never_came_is_told_apart_from_what_was_asked_before(
+    server: ScriptedServer, make_client: MakeClient
+) -> None:
+    """A request may be sent while another's error is dealt with, and Python then hangs the one on the other."""
+
+    def closed(handler: Handler) -> None:
+        handler.close_connection = True
+
+    server.script = [truncated, closed]
+    client = make_client(attempts=1)
+    try:
+        client.query(SQL)
+    except GarbledReply:
+        with pytest.raises(SourceDown) as raised:
+            client.query(SQL)
+    assert raised.value.message == "127.0.0.1 could not be reached: the connection was closed without an answer"
 
 
 def test_the_body_of_a_redirect_is_not_waited_for(server: ScriptedServer, make_client: MakeClient) -> None:

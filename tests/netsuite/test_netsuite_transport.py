@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from netsuite_certificates import CERTIFICATE, KEY
 from netsuite_server import PAGE, Handler, ScriptedServer, page, reply
 
 from waveimport.errors import SourceDown, UntrustedServer
@@ -13,28 +14,6 @@ from waveimport.netsuite.client import SuiteQLClient
 
 MakeClient = Callable[..., SuiteQLClient]
 SQL = "SELECT t.id FROM customer t ORDER BY t.id"
-
-# A key and its self-signed certificate for 127.0.0.1 until 2126, made for this test; they guard nothing.
-KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg1X+30WrBfpQ30Bwa
-yVaVVC4PCQTV3zwea5RWkYuCTKWhRANCAASPHwTmp4yvul9EdygP92URZNGlorPX
-ZQ7sfJ8M2Wmvu27DxQhX8I2k/BtnAmtJ90iJhlrwRcv677HrLYBSxztN
------END PRIVATE KEY-----
-"""
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBnDCCAUKgAwIBAgIUQwlAvVp3w6+R7aVGm5HjDRa66zIwCgYIKoZIzj0EAwIw
-GjEYMBYGA1UEAwwPd2F2ZWltcG9ydCB0ZXN0MCAXDTI2MTEyMzA2MzIzMVoYDzIx
-MjYxMDMwMDYzMjMxWjAaMRgwFgYDVQQDDA93YXZlaW1wb3J0IHRlc3QwWTATBgcq
-hkjOPQIBBggqhkjOPQMBBwNCAASPHwTmp4yvul9EdygP92URZNGlorPXZQ7sfJ8M
-2Wmvu27DxQhX8I2k/BtnAmtJ90iJhlrwRcv677HrLYBSxztNo2QwYjAdBgNVHQ4E
-FgQU7nzLZmUt03YbStf9qdRc1ptwAA8wHwYDVR0jBBgwFoAU7nzLZmUt03YbStf9
-qdRc1ptwAA8wDwYDVR0RBAgwBocEfwAAATAPBgNVHRMBAf8EBTADAQH/MAoGCCqG
-SM49BAMCA0gAMEUCIQD7TRGTea7EEunn/hJ03vnNcDPLTylyDxYtWM/HsaUn9gIg
-HwyMcaPyAoMlm7znDJdX2NtrPIJ4qkaXZI1mZ3ddE5M=
------END CERTIFICATE-----
-"""
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ class ScriptedSource:
         self._tables = sqlite3.connect(":memory:", check_same_thread=False)
         self._tables.execute("CREATE TABLE orders (id INTEGER, memo TEXT)")
         self._tables.execute("CREATE TABLE lines (uniquekey INTEGER, orderid INTEGER)")
+        self._tables.execute("CREATE TABLE dual AS SELECT 'X' AS dummy")
         self.asked: list[str] = []
         self.before: Callable[[str], bytes | None] = lambda sql: None
         self.page_most: int | None = None
@@ -67,6 +68,21 @@ class ScriptedSource:
                 self._tables.execute("INSERT INTO orders VALUES (?, ?)", (key, f"memo {key}"))
                 for number in range(lines_each):
                     self._tables.execute("INSERT INTO lines VALUES (?, ?)", (key * 100 + number, key))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the tables themselves."""
+        with self._lock:
+            return [tuple(row) for row in self._tables.execute(sql)]
+
+    def execute(self, sql: str, *values: Any) -> None:
+        """Change the tables."""
+        with self._lock:
+            self._tables.execute(sql, values)
+
+    def take_functions(self, *names: str) -> None:
+        """Let queries call functions of the service; each gives its first argument as it is."""
+        for name in names:
+            self._tables.create_function(name, -1, lambda value, *_: value)
 
     def counts(self) -> list[str]:
         return [sql for sql in self.asked if "COUNT(" in sql]

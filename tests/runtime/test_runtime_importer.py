@@ -47,6 +47,9 @@ class Client:
     def query(self, sql: str, *, limit: int = 1000, offset: int = 0) -> bytes:
         return self.source.query(sql, limit=limit, offset=offset)
 
+    def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
+        return None
+
     def stop(self) -> None:
         """End."""
 

@@ -11,6 +11,9 @@ from requests_oauthlib import OAuth1
 from waveimport.core.settings import NetSuiteSettings
 from waveimport.errors import BadSecret, BadValue
 
+SIGNATURE_SKEW_MOST_SECONDS = 300.0
+"""NetSuite refuses signatures whose timestamp is further off (Oracle, "Token-based Authentication")."""
+
 # Both log signatures, and what they are made of, at DEBUG.
 _TALKATIVE_LOGGERS = ("oauthlib", "requests_oauthlib")
 

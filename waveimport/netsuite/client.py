@@ -328,31 +328,53 @@ class SuiteQLClient:
 def _unpacked(response: requests.Response, max_bytes: int, *, cut: bool) -> Iterator[bytes]:
     """Yield the body, decompressed, as it comes; no more than `max_bytes` are ever unpacked.
 
-    At the limit the rest is dropped if `cut`, else BadReply is raised. Raises GarbledReply when the compression is
-    broken or another than gzip.
+    At the limit the rest is dropped if `cut`, else BadReply is raised: before anything is read where the length that
+    is announced lies beyond it. Raises GarbledReply when the compression is broken or another than gzip.
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise GarbledReply(f"NetSuite's answer is compressed by {encoding[:20]!r}, which was not asked for")
     unpacker = zlib.decompressobj(wbits=31) if encoding != "identity" else None
     left = max_bytes
-    length = response.headers.get("Content-Length", "")
     # One read of the whole body where its length is known: each read is a hand-over between threads.
-    chunk_bytes = min(int(length), max_bytes) + 1 if length.isdecimal() and unpacker is None else _CHUNK_BYTES
+    length = None if unpacker is not None else _announced_bytes(response)
+    if length is not None and length > max_bytes and not cut:
+        raise _too_large(max_bytes)
+    chunk_bytes = _CHUNK_BYTES if length is None else min(length, max_bytes) + 1
     while chunk := response.raw.read(chunk_bytes, decode_content=False):
-        try:
-            part = unpacker.decompress(chunk, left + 1) if unpacker else chunk
-        except zlib.error:
-            raise GarbledReply("NetSuite's answer is damaged: it cannot be decompressed") from None
-        if len(part) > left:
-            if cut:
-                yield part[:left]
-                return
-            raise BadReply(
-                f"NetSuite's answer is larger than {max_bytes} bytes",
-                help="select fewer or shorter columns, or lower page_size in [run]",
-            )
-        left -= len(part)
-        yield part
+        while chunk:
+            part, chunk = _piece(unpacker, chunk, left + 1)
+            if len(part) > left:
+                if cut:
+                    yield part[:left]
+                    return
+                raise _too_large(max_bytes)
+            left -= len(part)
+            yield part
     if unpacker is not None and not unpacker.eof and not cut:
         raise GarbledReply("NetSuite's answer was cut short: its compression has no end")
+
+
+def _announced_bytes(response: requests.Response) -> int | None:
+    """Return the body's length by its header; None where there is none, or none that a body can have."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) <= 18 else None
+
+
+def _piece(unpacker: "zlib._Decompress | None", packed: bytes, max_bytes: int) -> tuple[bytes, bytes]:
+    """Return a piece of what was packed, and what of `packed` is left to unpack: one MiB of it may hold a GiB."""
+    if unpacker is None:
+        return packed, b""
+    if unpacker.eof:
+        raise GarbledReply("NetSuite's answer goes on behind the end of its compression")
+    try:
+        return unpacker.decompress(packed, min(max_bytes, _CHUNK_BYTES)), unpacker.unconsumed_tail
+    except zlib.error:
+        raise GarbledReply("NetSuite's answer is damaged: it cannot be decompressed") from None
+
+
+def _too_large(max_bytes: int) -> BadReply:
+    return BadReply(
+        f"NetSuite's answer is larger than {max_bytes} bytes",
+        help="select fewer or shorter columns, or lower page_size in [run]",
+    )

@@ -22,6 +22,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from http.client import RemoteDisconnected
 
 from requests import RequestException
 from tenacity import RetryCallState
@@ -38,6 +39,7 @@ from waveimport.errors import (
     SourceError,
     TableRefused,
     UntrustedServer,
+    WaveImportError,
 )
 from waveimport.netsuite.gate import Verdict
 
@@ -204,12 +206,15 @@ def transport_error(fault: Exception, host: str, *, answered: bool) -> SourceErr
 
 
 def _causes(fault: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all that it wraps, outermost first: requests and urllib3 nest them in arguments too."""
+    """Yield the error and all that it wraps, outermost first: requests and urllib3 nest them in arguments too.
+
+    One of our own is never wrapped: it is what another request had ended in, behind which this one was sent.
+    """
     waiting: list[BaseException] = [fault]
     seen: set[int] = set()
     while waiting:
         error = waiting.pop()
-        if id(error) in seen:
+        if id(error) in seen or isinstance(error, WaveImportError):
             continue
         seen.add(id(error))
         yield error
@@ -224,6 +229,8 @@ def _reason(causes: list[BaseException]) -> str:
                 return cause.strerror
             if str(cause).startswith("Tunnel connection failed"):
                 return _one_line(str(cause))
+            if isinstance(cause, RemoteDisconnected):
+                return "the connection was closed without an answer"
     return type(causes[-1]).__name__
 
 

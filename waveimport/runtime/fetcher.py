@@ -155,11 +155,12 @@ class Fetcher:
         """Whether the source answers other queries than the one that failed.
 
         Where no other has been asked since `begun`, as in the last batch of a wave, one that can hardly fail is asked
-        now: a column that gives 500 for ever would else look like an outage without end.
+        now: a column that gives 500 for ever, or a page too large to be taken, would else look like an outage without
+        end.
         """
         if self._succeeded_since(begun):
             return True
-        if not isinstance(error, ServerFault):
+        if not isinstance(error, ServerFault | BadReply):
             return False
         try:
             self._source.query(PROBE_QUERY, limit=1)
@@ -218,6 +219,7 @@ class Fetcher:
         spec = dict(claim.spec)
         parents = _parents(spec)
         after = None if claim.resume_key is None else _key(claim.resume_key)
+        forward = _Forward(ordered=all(record.columns[at].kind is ColumnKind.INTEGER for at in key_at))
         landing: Future[bool] | None = None
         try:
             while True:
@@ -235,6 +237,12 @@ class Fetcher:
                         "NetSuite counts more rows but sends none beyond the last key",
                         where=claim.batch_id,
                         help="the key is not unique, or the source does not sort by it",
+                    )
+                if rows and not forward.goes(tuple(rows[0][at] for at in key_at), last, after):
+                    raise BadReply(
+                        "NetSuite sends rows again that it has sent",
+                        where=claim.batch_id,
+                        help="is a proxy or another program answering? Paging by key would never end",
                     )
                 children = self._children(claim, record, rows, key_at[0], after)
                 cut = None if done else self._cut(claim, record, spec, last, page.total, len(rows))
@@ -357,6 +365,24 @@ class Fetcher:
     def _check_stop(self) -> None:
         if self._halted.is_set():
             raise Stopped("the run was told to stop")
+
+
+class _Forward:
+    """Whether the pages of a batch go forward. Integer keys sort the same everywhere; of others, whose order is the
+    source's own affair, it is known only that no page ends where an earlier one has."""
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._ends: set[tuple[Any, ...] | None] = set()
+
+    def goes(self, first: tuple[Any, ...], last: tuple[Any, ...] | None, after: tuple[Any, ...] | None) -> bool:
+        """Say so of the page from key `first` to `last` that was asked for behind `after`."""
+        if self._ordered:
+            return after is None or first > after
+        if last in self._ends:
+            return False
+        self._ends |= {after, last}
+        return True
 
 
 def _landed(claim: Claim, landing: "Future[bool]") -> None:

@@ -27,6 +27,7 @@ from waveimport.errors import (
     ModeConflict,
     WaveImportError,
 )
+from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
@@ -355,6 +356,8 @@ class _Run:
             self._release(held)
         if difference is not None:
             return RunResult(ExitCode.RECONCILIATION, job.job_id, error=difference)
+        if isinstance(outcome.error, LoginRefused):
+            _blame_the_clock(outcome.error, client.clock_skew_seconds(clock.epoch_seconds()))
         return self._result(job, outcome)
 
     def _release(self, held: Lease) -> None:
@@ -442,6 +445,16 @@ class _Run:
             return RunResult(outcome.error.exit_code, job.job_id, error=outcome.error)
         assert outcome.stop is not None, "it ended for one of the three reasons"
         return _stopped(outcome.stop, job.job_id)
+
+
+def _blame_the_clock(refusal: LoginRefused, ahead_seconds: float | None) -> None:
+    """Have a refused login name this machine's clock where that alone explains it: the service does not say."""
+    if ahead_seconds is not None and abs(ahead_seconds) > SIGNATURE_SKEW_MOST_SECONDS:
+        where = "ahead of" if ahead_seconds > 0 else "behind"
+        refusal.help = (
+            f"the clock here is {abs(ahead_seconds):.0f} s {where} NetSuite's, and signatures more than"
+            f" {SIGNATURE_SKEW_MOST_SECONDS:.0f} s off are refused: set it, then `waveimport check` lets runs go on"
+        )
 
 
 def _stopped(why: Stop, job_id: str | None) -> RunResult:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pymysql
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
@@ -32,14 +33,28 @@ def current_version(connection: Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
+def _missing(connection: Connection) -> list[str]:
+    there = set(inspect(connection).get_table_names())
+    return [name for name in metadata.tables if name not in there]
+
+
 def require_current(database: Database, *, where: str | None = None) -> bool:
     """Return True when the tables are there and of this program's version, False when there are none at all.
 
-    Raises SchemaMismatch when they are older or newer.
+    Raises SchemaMismatch when they are older or newer, or one of them is missing.
     """
     version = database.run(current_version)
-    if version == HEAD or version is None:
-        return version == HEAD
+    if version is None:
+        return False
+    if version == HEAD:
+        missing = database.run(_missing)
+        if missing:
+            raise SchemaMismatch(
+                f"the tables are of version {version}, but the table `{missing[0]}` is missing",
+                where=where or database.name,
+                help=f"bring it back from a backup; or drop `{VERSION_TABLE}`, and the next run makes it anew, empty",
+            )
+        return True
     if version < HEAD:
         raise SchemaMismatch(
             f"the tables are of version {version}, older than this program's {HEAD}",
@@ -100,7 +115,8 @@ def _alone(database: Database) -> Iterator[None]:
                 yield
             finally:
                 keeper.exec_driver_sql(f"SELECT RELEASE_LOCK('{UPGRADE_LOCK}')")
-    except DBAPIError as error:
+    except (DBAPIError, pymysql.MySQLError) as error:
+        # SQLAlchemy lets the driver's own error through where a connection is lost as its isolation level is set.
         raise translate(error, database.name) from error
 
 

@@ -45,6 +45,7 @@ class Verdict(Enum):
     REFUSED = auto()
     DISK_FULL = auto()
     BAD_VALUE = auto()
+    DAMAGED = auto()
     FATAL = auto()
 
 
@@ -60,6 +61,8 @@ def classify(error: BaseException) -> Verdict:
             return Verdict.DISK_FULL
         if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             return Verdict.REFUSED
+        if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return Verdict.DAMAGED
         return Verdict.FATAL
     args = getattr(orig, "args", ())
     number = args[0] if args and isinstance(args[0], int) else None
@@ -224,6 +227,13 @@ def translate(error: BaseException, name: str) -> DatabaseError | BadData:
                 f"the database cannot be reached ({number})",
                 where=name,
                 help="start it or mend `database.url`; the next run goes on where this one was",
+            )
+        case Verdict.DAMAGED:
+            return DatabaseError(
+                f"the file is no SQLite database, or is damaged ({number})",
+                where=name,
+                help="name another file; or bring it back from a backup, or move it away with its `-wal`, and a run"
+                " begins anew",
             )
         case Verdict.BAD_VALUE:
             return BadData(f"the database refused a value of a row ({number})", where=name)

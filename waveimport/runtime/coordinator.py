@@ -117,6 +117,7 @@ class Coordinator:
         self._stop: Stop | None = None
         self._error: WaveImportError | None = None
         self._outages = 0
+        self._outage_ends = 0.0
         self._idle = True
         self._next_pass = 0.0
         self._next_renewal = 0.0
@@ -297,14 +298,13 @@ class Coordinator:
         self._flights.pop((claim.batch_id, claim.attempt), None)
         match event.ending:
             case Ending.COMPLETED:
-                self._outages = 0
+                self._outages, self._outage_ends = 0, 0.0
             case Ending.FENCED:
                 log.info("batch %s was taken over by another worker; this one's page was not kept", claim.batch_id)
             case Ending.STOPPED:
                 self._hand_back(claim, None, 0.0)
             case Ending.OUTAGE:
-                delay = after_outage(self._outages, self._fraction())
-                self._outages += 1
+                delay = self._outage_delay()
                 self._last_outage = error
                 self._hand_back(claim, error, delay)
                 self._look_again_in(delay)
@@ -317,6 +317,15 @@ class Coordinator:
                 self._writer.be_patient(0.0)
             case Ending.REFUSED:
                 self._refused(claim, error)
+
+    def _outage_delay(self) -> float:
+        """Return how long a batch waits that met an outage: all that fail within one delay are one failure of the
+        source, or the more batches are at work the longer each would wait."""
+        now = clock.monotonic()
+        if now >= self._outage_ends:
+            self._outages += 1
+            self._outage_ends = now + after_outage(self._outages - 1, 1.0)
+        return after_outage(self._outages - 1, self._fraction())
 
     def _hand_back(self, claim: Claim, error: WaveImportError | None, delay: float) -> None:
         text = None if error is None else f"{error.code}: {error.message}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import mysql_server
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from waveimport.store.schema import upgrade
 from waveimport.store.transactions import Database
@@ -19,6 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# For a run that is meant to fail: the same examples each time, and no search for the smallest that fails.
+settings.register_profile(
+    "mutant", settings.get_profile("ci"), derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

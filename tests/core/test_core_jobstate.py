@@ -171,6 +171,17 @@ def test_a_decision_made_before_a_wave_grew_is_not_taken(at_work: JobState) -> N
     assert apply(state, Advance(state.token - 1, decision)) is state
 
 
+def test_a_seal_decided_before_its_wave_grew_is_not_taken(at_work: JobState) -> None:
+    """A derived wave that goes on working is not moved: its seal alone can notice."""
+    state = landed(landed(at_work, A, CHILD), B)
+    decision = decide(view(state, now=1.0, limit=4, free_slots=4))
+    seals = replace(decision, moves=())
+    assert [seal.wave_number for seal in seals.seals] == [1, 2]
+    assert apply(state, Advance(state.token, seals)).waves[2].sealed
+    grown = replace(state, waves={**state.waves, 2: replace(state.waves[2], total=2)})
+    assert apply(grown, Advance(grown.token, seals)) is grown
+
+
 def test_the_view_counts_slots_and_tells_live_from_lapsed(at_work: JobState) -> None:
     orders, lines = view(at_work, now=10.0, limit=1, free_slots=1).waves
     assert (orders.live, orders.lapsed, orders.pending, orders.claimable, orders.total) == (2, False, False, 0, 3)

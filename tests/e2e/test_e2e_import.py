@@ -27,6 +27,14 @@ def test_an_import_equals_the_source_row_by_row(
     assert all(wave["sealed"] and wave["status"] == "completed" for wave in job["waves"])
 
 
+def test_a_cap_on_the_rows_of_a_query_costs_no_row(tmp_path: Path, simulator: Simulator, account: Path) -> None:
+    """Pages of 200 are cut at 150, and each says that it is the last, as the service's own cap does at 100,000."""
+    simulator.set_faults(Faults(row_cap=150))
+    project = simulated(tmp_path, f"sqlite:///{tmp_path / 'test.db'}", simulator, run=SMALL)
+    job = project.imported()
+    assert project.assert_equals_source(account) == job["rows"]
+
+
 def test_a_second_import_lands_every_row_again_and_none_twice(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:

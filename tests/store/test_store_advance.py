@@ -1,5 +1,7 @@
 """T2: fenced, guarded by what the snapshot saw, journalled; repeating it writes nothing."""
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from store_world import JOB, A
 
 from waveimport.core.waves import Decision, JobSnapshot, JobStatus, Trigger, WaveStatus, decide
 from waveimport.errors import Fenced
-from waveimport.store import journal, lease, waves
+from waveimport.store import batches, jobs, journal, lease, waves
 from waveimport.store.lease import Lease
 from waveimport.store.transactions import Database
 
@@ -151,6 +153,29 @@ def test_a_wave_at_work_that_grows_before_it_is_sealed_is_read_again(database: D
     decision = database.run(work)
     assert [snapshot.waves[1].total for snapshot in asked] == [1, 2]
     assert [(seal.wave_number, seal.total) for seal in decision.seals] == [(1, 2), (2, 2)]
+
+
+@pytest.mark.mysql
+def test_a_pass_sees_what_was_committed_while_it_waited_for_the_lock_of_the_job(mysql_database: Database) -> None:
+    """A retry has put the failed batch back meanwhile: a pass that had read before would call the job failed."""
+    database = mysql_database
+    held = world.planned(database, A)
+    (one,) = world.claim(database, held)
+    database.run(lambda c: batches.fail_attempt(c, one, error="bad", max_tries=1, delay_seconds=0.0))
+    passes: list[tuple[JobSnapshot, Decision]] = []
+    thread = threading.Thread(target=lambda: passes.append(world.advance(database, held)))
+    with database.engine.begin() as rival:
+        jobs.retry_failed(rival, JOB, token=held.token, trigger=Trigger.RETRY)
+        thread.start()
+        waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        while thread.is_alive() and not world.query(database, waiting)[0][0]:
+            time.sleep(0.01)  # the server tells by no other means that somebody waits
+        assert not passes, "it did not wait for the lock of the job"
+    thread.join(30)
+    ((snapshot, decision),) = passes
+    assert (snapshot.waves[0].pending, snapshot.waves[0].failed) == (True, False)
+    assert decision.job is None
+    assert world.job_status(database) == "processing"
 
 
 def test_an_unguarded_move_would_complete_the_job_beside_a_pending_batch(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import store_world as world
+from boundaries import Boundaries, conflict
 from sqlalchemy import Connection
 from store_world import A, B
 
@@ -131,6 +132,28 @@ def test_another_connection_sees_all_of_a_landing_or_nothing(database: Database,
         ([], ("dispatched", None), [(0,)], [(0,)]),
         (ROWS, ("completed", "[2]"), [(1,)], [(1,)]),
     ]
+
+
+def test_a_page_that_meets_a_deadlock_at_any_statement_lands_whole(database: Database) -> None:
+    """The server has rolled back what came before: a statement that went on alone would save half a page."""
+    database.sleep = lambda seconds: True
+    held = world.planned(database, A)
+    (one,) = world.claim(database, held)
+    watched = Boundaries(database.engine)
+    landings = 0
+    for key in range(1, 20):
+        watched.arm(key, conflict, "statement")
+        load = world.page(one, [(key, "x", "1.00")], (world.line(A, key),), done=False)
+        assert world.put(database, load)
+        landings += 1
+        watched.disarm()
+        assert [row[0] for row in orders(database)] == list(range(1, key + 1))
+        assert batch(database)[1:3] == (f"[{key}]", landings), "the batch has moved on by what landed"
+        assert world.query(database, "SELECT total FROM wave_coordination WHERE wave_number = 2") == [(landings,)]
+        if watched.fired is None:
+            break
+    assert landings > 4, "the fence, the rows, the wave, its batch: each met one"
+    watched.detach()
 
 
 def test_after_a_crash_between_pages_the_next_attempt_gets_the_resume_key_and_what_had_landed(

@@ -1,0 +1,45 @@
+"""The order of locks, read off the statements: what coordinates locks the job row before it looks at anything else.
+
+SQLite, whose write lock is the whole file, has no words for it; the statements are looked at as MySQL would get them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import store_world as world
+from sqlalchemy import event
+from sqlalchemy.dialects import mysql
+from store_world import JOB
+
+from waveimport.core.waves import Trigger
+from waveimport.store import batches, jobs, lease, waves
+from waveimport.store.lease import Lease
+from waveimport.store.transactions import Database
+
+Transaction = Callable[[Any, Lease], object]
+COORDINATING: dict[str, Transaction] = {
+    "T1 lease": lambda c, held: lease.acquire(c, JOB, world.holder(2), lease_seconds=60.0, trigger=Trigger.CRON),
+    "T2 advance": lambda c, held: waves.advance(c, held, limit=4, free_slots=4, trigger=Trigger.WORKER),
+    "T3 claim": lambda c, held: batches.claim(c, held, 1, 4, plans_only=False, lease_seconds=60.0),
+    "T5 requeue": lambda c, held: batches.requeue(c, held),
+    "T7 retry": lambda c, held: jobs.retry_failed(c, JOB, token=held.token, trigger=Trigger.RETRY),
+    "T8 cancel": lambda c, held: jobs.cancel_job(c, JOB, trigger=Trigger.MANUAL),
+}
+
+
+@pytest.mark.parametrize("name", COORDINATING)
+def test_what_coordinates_locks_the_job_row_before_all_else(sqlite_database: Database, name: str) -> None:
+    """What was read before the lock is of the past when the lock is had."""
+    held = world.planned(sqlite_database)
+    statements: list[str] = []
+
+    def record(connection: Any, statement: Any, *rest: Any) -> None:
+        if not isinstance(statement, str):  # BEGIN is
+            statements.append(" ".join(str(statement.compile(dialect=mysql.dialect())).split()))
+
+    event.listen(sqlite_database.engine, "before_execute", record)
+    sqlite_database.run(lambda connection: COORDINATING[name](connection, held))
+    event.remove(sqlite_database.engine, "before_execute", record)
+    assert "FROM import_jobs WHERE import_jobs.job_id = " in statements[0]
+    assert statements[0].endswith("FOR UPDATE")

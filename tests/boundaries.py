@@ -30,12 +30,12 @@ class Boundaries:
         self.committed: Callable[[], None] = lambda: None
         self._do_commit = engine.dialect.do_commit
         event.listen(engine, "before_cursor_execute", self._before_statement)
-        engine.dialect.do_commit = self._commit  # type: ignore[method-assign]
+        engine.dialect.do_commit = self._commit
 
     def detach(self) -> None:
         """Leave the engine as it was."""
         event.remove(self._engine, "before_cursor_execute", self._before_statement)
-        self._engine.dialect.do_commit = self._do_commit  # type: ignore[method-assign]
+        self._engine.dialect.do_commit = self._do_commit
 
     def arm(self, number: int, action: Callable[[Any, str], None], at: str | None = None) -> None:
         """Have `action(connection, where)` called at the boundary of that number, from 1; `where` is "statement",

@@ -54,6 +54,6 @@ def test_every_exit_code_is_in_the_table() -> None:
 
 
 def test_ci_runs_the_test_command_that_is_shown() -> None:
-    shown = re.search(r"\.venv/bin/(pytest -q -n 2)\n", README)
+    shown = re.search(r"\.venv/bin/(pytest -q -n \d --dist worksteal)\n", README)
     assert shown is not None
     assert shown[1].replace("pytest", 'pytest"') in (PROJECT / ".ci" / "run").read_text(encoding="utf-8")

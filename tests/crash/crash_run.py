@@ -14,6 +14,7 @@ is a JSON object: boundaries, kills, faults.
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import random
@@ -41,8 +42,9 @@ from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSett
 from waveimport.errors import ExitCode
 from waveimport.runtime import importer
 from waveimport.runtime.importer import RunOptions, run_import
-from waveimport.store import audit, landed, schema
+from waveimport.store import audit, landed, schema, transactions
 from waveimport.store.destination import Target
+from waveimport.store.engine import open_engine
 from waveimport.store.transactions import Database
 
 ORDERS = range(1, 3)
@@ -116,7 +118,7 @@ def use(source: ScriptedSource) -> None:
         def close(self) -> None:
             pass
 
-    importer.SuiteQLClient = Client  # type: ignore[misc, assignment]
+    importer.SuiteQLClient = Client
 
 
 def settings_for(url: str, folder: Path) -> Settings:
@@ -231,18 +233,22 @@ class Place:
         self._template = folder / "template.db"
 
     def prepare(self) -> None:
-        """Make the tables once."""
-        code, said = child(lambda: self._first_run())
-        if code:
-            raise SystemExit(said)
+        """Make the tables by a run of this process, and leave to its children all that the run has compiled.
+
+        They inherit the engine with its statements, which take most of the time of a run this small, and connect anew.
+        """
+        engine = open_engine(self.url)
+        transactions.open_engine = lambda url: engine
+        run_import_of_all(settings_for(self.url, self.folder))
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(30)
+        assert threading.active_count() == 1, "a process with threads may not fork"
+        engine.dispose()
+        gc.freeze()
+        self._empty()
         if self.sqlite:
             shutil.copy(self.folder / "run.db", self._template)
-
-    def _first_run(self) -> str:
-        use(source())
-        run_import(settings_for(self.url, self.folder), RunOptions())
-        self._empty()
-        return ""
 
     def _empty(self) -> None:
         if self.sqlite:

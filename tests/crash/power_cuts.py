@@ -126,7 +126,7 @@ def recorded_run(place: Path, synchronous: str) -> None:
         os.pwrite(acknowledged, f"{number:09d}".encode(), 0)
         return answer
 
-    Database.run = run  # type: ignore[method-assign]
+    Database.run = run
     run_import_of_all(settings_for(f"sqlite:///{place / 'run.db'}", place))
 
 

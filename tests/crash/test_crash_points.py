@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,33 @@ PROGRAM = Path(__file__).with_name("crash_run.py")
 PAIRS = 300 if DEEP else 0
 
 
-def searched(url: str, folder: Path, *options: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), url, str(folder), *options], capture_output=True, text=True, timeout=1500
-    )
+def searched(url: str, *options: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=mysql_server.in_memory()) as folder:
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM), url, folder, *options], capture_output=True, text=True, timeout=1500
+        )
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(found)
     return found
 
 
-def test_on_sqlite_a_run_may_be_killed_at_any_boundary(tmp_path: Path) -> None:
-    found = searched("sqlite", tmp_path, "--pairs", str(PAIRS))
+def test_on_sqlite_a_run_may_be_killed_at_any_boundary() -> None:
+    found = searched("sqlite", "--pairs", str(PAIRS))
     assert found["faults"] == []
     assert found["kills"] >= found["boundaries"] > 150
 
 
 @pytest.mark.mysql
-def test_on_mysql_a_run_may_be_killed_at_any_boundary(tmp_path: Path, mysql_url: str) -> None:
+def test_on_mysql_a_run_may_be_killed_at_any_boundary(mysql_url: str) -> None:
     with mysql_server.fresh_database(mysql_url) as url:
-        found = searched(url, tmp_path, "--pairs", str(PAIRS))
+        found = searched(url, "--pairs", str(PAIRS))
     assert found["faults"] == []
     assert found["kills"] >= found["boundaries"] > 150
 
 
 @pytest.mark.skipif(not DEEP, reason="the making of tables has some hundred boundaries more: deep profile only")
-def test_a_first_run_may_be_killed_while_it_makes_its_tables(tmp_path: Path) -> None:
-    found = searched("sqlite", tmp_path, "--bare")
+def test_a_first_run_may_be_killed_while_it_makes_its_tables() -> None:
+    found = searched("sqlite", "--bare")
     assert found["faults"] == []
     assert found["kills"] >= found["boundaries"] > 200

@@ -349,7 +349,7 @@ class World:
                 return
             self.under(
                 who,
-                lambda connection, held, order=order: batches.claim(  # type: ignore[misc]
+                lambda connection, held, order=order: batches.claim(
                     connection, held, order.wave_number, order.count, plans_only=order.plans_only, lease_seconds=TTL
                 ),
                 effect,
@@ -516,14 +516,14 @@ class World:
                 if any(self.batches[i].status == "completed" for i in siblings):
                     self.note("batch made after a sibling had finished")
             for row in load.rows:
-                self.rows[claim.record][row[0]] = row  # type: ignore[assignment]
+                self.rows[claim.record][row[0]] = row
             if claim.kind is BatchKind.PLAN and not flight.planned:
                 flight.planned = True
                 self.required[claim.record] = set(self.source.rows[claim.record])
             elif claim.kind is BatchKind.PLAN:
                 flight.made += 1
             else:
-                flight.after = flight.after if load.resume_key is None else load.resume_key[0]  # type: ignore[assignment]
+                flight.after = flight.after if load.resume_key is None else load.resume_key[0]
             seen.until = self.clock + TTL
             if load.done:
                 seen.status = "completed"
@@ -619,7 +619,7 @@ class World:
         counted = self.database.run(lambda c: landed.counted_by_batches(c, self.job_id))
         for record in RECORDS:
             there = self.database.run(
-                lambda c, record=record: landed.rows_in_table(c, self.targets[record.name], self.job_id)  # type: ignore[misc]
+                lambda c, record=record: landed.rows_in_table(c, self.targets[record.name], self.job_id)
             )
             assert counted.get(record.name, 0) == there
         entries = self.database.run(lambda c: journal.entries(c, self.job_id))

@@ -147,6 +147,105 @@ def test_a_lapsed_batch_is_requeued_and_keeps_its_wave_open() -> None:
     assert decision.moves == ()
 
 
+def test_a_derived_wave_that_is_done_fails_with_the_wave_of_its_parents() -> None:
+    decision = decide(snapshot(main_wave(status=WaveStatus.FAILED), derived_wave()))
+    assert [(move.wave_number, move.target) for move in decision.moves] == [(2, WaveStatus.FAILED)]
+    assert decision.job is JobStatus.FAILED
+
+
+def test_a_job_fails_beside_waves_that_are_completed() -> None:
+    decision = decide(snapshot(main_wave(1, WaveStatus.COMPLETED), main_wave(2, failed=True)))
+    assert decision.job is JobStatus.FAILED
+
+
+def test_the_deepest_derived_wave_goes_first() -> None:
+    lines = derived_wave(2, claimable=8, pending=True)
+    parts = derived_wave(3, 2, claimable=8, pending=True, depth=2)
+    decision = decide(snapshot(main_wave(live=1), lines, parts))
+    assert [(order.wave_number, order.count) for order in decision.dispatch] == [(3, 8)]
+
+
+def test_a_quarter_is_rounded_down() -> None:
+    parents, lines = main_wave(live=1, claimable=8, pending=True), derived_wave(claimable=8, pending=True)
+    decision = decide(snapshot(parents, lines, limit=6, free=5))
+    assert [(order.wave_number, order.count) for order in decision.dispatch] == [(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("is_open", "stands", "target"),
+    [
+        (True, CoordinationStatus.NONE, CoordinationStatus.PLANNING),
+        (True, CoordinationStatus.PLANNING, None),
+        (False, CoordinationStatus.PLANNING, CoordinationStatus.PLANNED),
+        (False, CoordinationStatus.PLANNED, None),
+    ],
+)
+def test_a_job_is_planned_when_no_plan_is_open(
+    is_open: bool, stands: CoordinationStatus, target: CoordinationStatus | None
+) -> None:
+    seen = snapshot(main_wave(1, WaveStatus.COMPLETED), main_wave(2, pending=True, plans_open=is_open))
+    assert decide(replace(seen, coordination_status=stands)).coordination_status is target
+
+
+@pytest.mark.parametrize(
+    ("seen", "reasons"),
+    [
+        (snapshot(main_wave(), status=JobStatus.CANCELLED), ["the job is cancelled"]),
+        (snapshot(), ["the job has no waves"]),
+        (
+            snapshot(main_wave(status=WaveStatus.PENDING, pending=True, claimable_plans=1), status=JobStatus.PENDING),
+            ["every main wave before it is settled", "the main wave at work", "at work: wave 1"],
+        ),
+        (
+            snapshot(main_wave(1, live=1), main_wave(2, WaveStatus.PENDING, claimable_plans=1, pending=True)),
+            ["planning runs ahead", "at work: wave 1"],
+        ),
+        (
+            snapshot(
+                main_wave(claimable=8, pending=True),
+                derived_wave(status=WaveStatus.PENDING, claimable=8, pending=True),
+            ),
+            [
+                "it has batches",
+                "a slot kept for main waves",
+                "the deepest derived wave first",
+                "at work: wave 1, 2",
+            ],
+        ),
+        (
+            snapshot(main_wave(), derived_wave(status=WaveStatus.PENDING, total=0)),
+            [
+                "every batch is completed and no new one can come",
+                "wave 1 completed and made no batch for it",
+                "it is completed",
+                "its parent's wave 1 completed",
+                "every wave is completed",
+            ],
+        ),
+        (
+            snapshot(
+                main_wave(1, failed=True),
+                derived_wave(2, status=WaveStatus.PENDING, total=0),
+                derived_wave(3),
+                main_wave(4, WaveStatus.COMPLETED),
+            ),
+            [
+                "a batch of it failed for good and no other can move",
+                "its parent's wave 1 failed",
+                "its parent's wave 1 failed",
+                "all waves are settled; failed: wave 1, 2, 3",
+            ],
+        ),
+        (snapshot(derived_wave(1, 1, WaveStatus.PENDING, total=0)), ["nothing can start yet"]),
+    ],
+)
+def test_every_decision_says_why(seen: JobSnapshot, reasons: list[str]) -> None:
+    """In words that `status` and the journal show."""
+    decision = decide(seen)
+    said = [one.reason for one in (*decision.moves, *decision.seals, *decision.dispatch)] + [decision.reason]
+    assert said == reasons
+
+
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
 def test_a_finished_job_moves_and_dispatches_nothing(status: JobStatus) -> None:
     decision = decide(snapshot(main_wave(claimable=5, pending=True, lapsed=True), status=status))

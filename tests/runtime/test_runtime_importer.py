@@ -337,6 +337,22 @@ def test_rows_that_the_destination_refuses_cost_their_batch_and_hide_nobody_else
     assert "seven" not in failed[0][1]
 
 
+def test_a_row_that_a_check_refuses_is_never_left_out_unnoticed(runs: Runs) -> None:
+    """IGNORE would leave it out and call its batch completed."""
+    if runs.settings.database.url.startswith("sqlite"):
+        pytest.skip("SQLite adds no CHECK to a table that is there")
+    assert runs().exit_code is ExitCode.OK
+    database = Database.open(runs.settings.database.url)
+    for sql in ("DELETE FROM `order`", "ALTER TABLE `order` ADD CONSTRAINT no_seven CHECK (id <> 7)"):
+        database.run(lambda connection, sql=sql: connection.exec_driver_sql(sql) and None)
+    database.close()
+    result = runs()
+    assert result.exit_code is ExitCode.INCOMPLETE
+    assert runs.query(f"SELECT record FROM wave_batches WHERE status = 'failed' AND job_id = '{result.job_id}'") == [
+        ("order",)
+    ]
+
+
 def test_a_table_that_is_dropped_under_a_run_ends_it_with_a_sentence(runs: Runs) -> None:
     def drop(sql: str) -> None:
         if "COUNT(" not in sql:

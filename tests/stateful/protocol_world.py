@@ -38,6 +38,8 @@ JUMP = 7200.0
 PAGE = 2
 BATCH = 3
 SLOTS = 3
+LOST_MOST = 20
+"""A batch whose worker was lost so often, with no page landed in between, has failed."""
 TABLES = ("import_jobs", "wave_coordination", "wave_batches", "wave_journal", "batch_events")
 
 
@@ -102,6 +104,7 @@ class Seen:
     status: str = "pending"
     attempt: int = 0
     tries: int = 0
+    lost: int = 0
     token: int = 0
     until: float = 0.0
     not_before: float = float("-inf")
@@ -366,10 +369,12 @@ class World:
 
         def effect(count: int) -> None:
             # Done again after its reply was lost, it finds nothing that is left to do.
-            left = sum(self.batches[batch_id].status != "pending" for batch_id in lapsed)
+            left = sum(self.batches[batch_id].status in ("dispatched", "processing") for batch_id in lapsed)
             assert count == left, "other batches were put back than those whose lease has lapsed"
-            for batch_id in lapsed:
-                self.batches[batch_id].status = "pending"
+            for batch_id in lapsed if count else ():
+                seen = self.batches[batch_id]
+                seen.lost += 1
+                seen.status = "failed" if seen.lost >= LOST_MOST else "pending"
                 self.note("batch put back")
 
         self.under(who, lambda connection, held: batches.requeue(connection, held, proven_dead=proven), effect)
@@ -399,7 +404,7 @@ class World:
             assert count in (len(failed), 0)
             for seen in failed:
                 if seen.status == "failed":
-                    seen.status, seen.tries, seen.not_before = "pending", 0, float("-inf")
+                    seen.status, seen.tries, seen.lost, seen.not_before = "pending", 0, 0, float("-inf")
                     self.note("retried batch")
             if failed:
                 self.ended = False
@@ -527,7 +532,7 @@ class World:
                 flight.made += 1
             else:
                 flight.after = flight.after if load.resume_key is None else load.resume_key[0]
-            seen.until = self.clock + TTL
+            seen.until, seen.lost = self.clock + TTL, 0
             if load.done:
                 seen.status = "completed"
 

@@ -38,6 +38,8 @@ JUMP = 7200.0
 PAGE = 2
 BATCH = 3
 SLOTS = 3
+MOST_LOST = 20
+"""A batch that was lost so often without a page fails for good."""
 TABLES = ("import_jobs", "wave_coordination", "wave_batches", "wave_journal", "batch_events")
 
 
@@ -102,6 +104,7 @@ class Seen:
     status: str = "pending"
     attempt: int = 0
     tries: int = 0
+    lost: int = 0
     token: int = 0
     until: float = 0.0
     not_before: float = float("-inf")
@@ -350,7 +353,7 @@ class World:
                 return
             self.under(
                 who,
-                lambda connection, held, order=order: batches.claim(
+                lambda connection, held, order=order: batches.claim(  # type: ignore[misc]
                     connection, held, order.wave_number, order.count, plans_only=order.plans_only, lease_seconds=TTL
                 ),
                 effect,
@@ -366,10 +369,11 @@ class World:
 
         def effect(count: int) -> None:
             # Done again after its reply was lost, it finds nothing that is left to do.
-            left = sum(self.batches[batch_id].status != "pending" for batch_id in lapsed)
-            assert count == left, "other batches were put back than those whose lease has lapsed"
-            for batch_id in lapsed:
-                self.batches[batch_id].status = "pending"
+            left = [self.batches[i] for i in lapsed if self.batches[i].status in ("dispatched", "processing")]
+            assert count == len(left), "other batches were put back than those whose lease has lapsed"
+            for seen in left:
+                seen.lost += 1
+                seen.status = "failed" if seen.lost == MOST_LOST else "pending"
                 self.note("batch put back")
 
         self.under(who, lambda connection, held: batches.requeue(connection, held, proven_dead=proven), effect)
@@ -399,7 +403,7 @@ class World:
             assert count in (len(failed), 0)
             for seen in failed:
                 if seen.status == "failed":
-                    seen.status, seen.tries, seen.not_before = "pending", 0, float("-inf")
+                    seen.status, seen.tries, seen.lost, seen.not_before = "pending", 0, 0, float("-inf")
                     self.note("retried batch")
             if failed:
                 self.ended = False
@@ -519,15 +523,15 @@ class World:
                 if any(self.batches[i].status == "completed" for i in siblings):
                     self.note("batch made after a sibling had finished")
             for row in load.rows:
-                self.rows[claim.record][row[0]] = row
+                self.rows[claim.record][row[0]] = row  # type: ignore[assignment]
             if claim.kind is BatchKind.PLAN and not flight.planned:
                 flight.planned = True
                 self.required[claim.record] = set(self.source.rows[claim.record])
             elif claim.kind is BatchKind.PLAN:
                 flight.made += 1
             else:
-                flight.after = flight.after if load.resume_key is None else load.resume_key[0]
-            seen.until = self.clock + TTL
+                flight.after = flight.after if load.resume_key is None else load.resume_key[0]  # type: ignore[assignment]
+            seen.until, seen.lost = self.clock + TTL, 0
             if load.done:
                 seen.status = "completed"
 
@@ -623,7 +627,7 @@ class World:
         counted = self.database.run(lambda c: landed.counted_by_batches(c, self.job_id))
         for record in RECORDS:
             there = self.database.run(
-                lambda c, record=record: landed.rows_in_table(c, self.targets[record.name], self.job_id)
+                lambda c, record=record: landed.rows_in_table(c, self.targets[record.name], self.job_id)  # type: ignore[misc]
             )
             assert counted.get(record.name, 0) == there
         entries = self.database.run(lambda c: journal.entries(c, self.job_id))

@@ -78,7 +78,7 @@ DEEP_SCOPES = [
     (Scope("two pages, every fault", (ORDER, line(2)), TWO_PAGES, cancels=1, deaths=1), ("fenced write",)),
     (Scope("one line, most faults twice", (ORDER, line(2)), ONE_LINE, 2, 2, 2, 2, 0, 0, 0), ("fenced write",)),
 ]
-AT_MOST = 4_000_000
+AT_MOST = 6_000_000
 """States of a scope of the deep profile; a scope that has more is searched to that depth."""
 
 

@@ -119,6 +119,7 @@ class Protocol(RuleBasedStateMachine):
             self.world.claim(late)
         if self.acting(other):
             self.world.requeue(other, proven=True)
+        if self.acting(other):  # where the job had ended there was nothing to take over
             self.world.advance(other, 3)
             self.world.claim(other)
 

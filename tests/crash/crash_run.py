@@ -202,7 +202,7 @@ def _data(database: Database, settings: Settings, account: ScriptedSource) -> st
     def read(connection: Any) -> str:
         jobs = connection.execute(text("SELECT job_id, status FROM import_jobs ORDER BY job_id")).all()
         wrong = [job for job in jobs if job.status != "completed"]
-        # Killed after its last COMMIT, a run has completed its job; the next one then makes another, and so does the next.
+        # Killed after its last COMMIT, a run has completed its job; each next one then makes another.
         if wrong or not 1 <= len(jobs) <= 3:
             return f"jobs: {jobs}"
         job_id = jobs[-1].job_id

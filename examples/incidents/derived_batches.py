@@ -203,7 +203,7 @@ class Script:
             self._began = self._began or time.monotonic()
         if number:
             self._lines_asked.wait(30)
-            time.sleep(max(0.0, self._began + number * self._pace - time.monotonic()))
+            time.sleep(max(0.0, self._began + number * self._pace - time.monotonic()))  # the pace of the incident
         with self._lock:
             self._orders_left -= 1
 

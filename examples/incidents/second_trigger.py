@@ -155,7 +155,7 @@ def as_it_is(account: Simulator, folder: Path, lines: int, speed: float) -> Iter
         watchdog = run_import(here, RunOptions(trigger=Trigger.WATCHDOG, max_runtime_seconds=late))
         print(f"  watchdog  on the same host: {told(watchdog)}")
         if lease < 0.9 * COUNT_SECONDS / speed:
-            time.sleep(lease)
+            time.sleep(lease)  # so long does a lease last that nobody renews
             print("            … by now the lease would have lapsed, were it not renewed while the COUNT runs")
         retry = run_import(elsewhere, RunOptions(trigger=Trigger.RETRY, max_runtime_seconds=late))
         print(f"  retry     as from another host: {told(retry)}")
@@ -189,7 +189,7 @@ def wait_for_count(file: Path, ended: Callable[[], bool], seconds: float = 60.0)
         with contextlib.suppress(sqlite3.OperationalError):  # the tables are being made
             if ask(file, "SELECT 1 FROM wave_batches WHERE kind = 'plan' AND status = 'processing'"):
                 return
-        time.sleep(0.01)
+        time.sleep(0.01)  # another thread's progress shows in its database only
     raise SystemExit("the first run never began to count")
 
 

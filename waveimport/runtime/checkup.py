@@ -17,6 +17,7 @@ from waveimport.errors import (
     SourceError,
     WaveImportError,
 )
+from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.suiteql import page_query
 from waveimport.runtime import clock
@@ -29,8 +30,6 @@ from waveimport.store.probe import Server, ask_server, try_privileges
 from waveimport.store.transactions import Database
 
 SKEW_WARN_SECONDS = 60.0
-SKEW_FAIL_SECONDS = 300.0
-"""NetSuite refuses signatures whose timestamp is further off (Oracle, "Token-based Authentication")."""
 DATABASE_SKEW_WARN_SECONDS = 60.0
 QUERY_SECONDS = 60.0
 QUERY_ATTEMPTS = 2
@@ -320,16 +319,16 @@ def _source_clock(ahead: float | None) -> Iterator[Finding]:
     if ahead is None:
         return  # no answer, which was told, or one without a date
     said = f"the clock here is {_ahead(ahead)} NetSuite's"
-    if abs(ahead) > SKEW_FAIL_SECONDS:
+    if abs(ahead) > SIGNATURE_SKEW_MOST_SECONDS:
         yield Finding(
             "clock",
             Level.FAIL,
-            f"{said}: signatures more than {SKEW_FAIL_SECONDS:.0f} s off are refused",
+            f"{said}: signatures more than {SIGNATURE_SKEW_MOST_SECONDS:.0f} s off are refused",
             help="set the clock, and let it keep time by NTP",
             exit_code=ExitCode.LOGIN,
         )
     elif abs(ahead) > SKEW_WARN_SECONDS:
-        mend = f"let it keep time by NTP: from {SKEW_FAIL_SECONDS:.0f} s on logins fail"
+        mend = f"let it keep time by NTP: from {SIGNATURE_SKEW_MOST_SECONDS:.0f} s on logins fail"
         yield Finding("clock", Level.WARN, said, help=mend)
     else:
         yield Finding("clock", Level.OK, f"NetSuite's clock and this machine's differ by about {abs(ahead):.0f} s")

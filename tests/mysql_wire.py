@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 _QUERY = 3
 _LONGEST_READ_STATEMENT = 4000
+_UNDOES_ALL = frozenset({1213, 1020})
+"""Measured on MariaDB 10.11: a deadlock and a row that changed since the snapshot roll everything back, while the
+client thinks that its transaction is open. 1205, 1317 and 1969 undo their own statement only."""
 
 
 class Cut(Enum):
@@ -32,6 +35,11 @@ class Refusal:
     """The server's error for a statement that it does not do."""
 
     code: int
+
+    def undoes_all(self, statement: str | None) -> bool:
+        """Whether the server rolls the whole transaction back with it: at a refused COMMIT, and at what `_UNDOES_ALL`
+        names, wherever that comes."""
+        return statement == "COMMIT" or self.code in _UNDOES_ALL
 
 
 Blow = Cut | Refusal
@@ -93,7 +101,8 @@ class _Connection(socketserver.BaseRequestHandler):
                 blow = None
                 if statement is not None:
                     blow = self.server.judge(statement, before)
-                    if statement in ("COMMIT", "ROLLBACK"):
+                    undone = isinstance(blow, Refusal) and blow.undoes_all(statement)
+                    if statement in ("COMMIT", "ROLLBACK") or undone:
                         before = []
                     else:
                         before.append(statement)
@@ -102,14 +111,13 @@ class _Connection(socketserver.BaseRequestHandler):
                 if isinstance(blow, Cut):
                     self.cut_at_reply = blow
                 if isinstance(blow, Refusal):
-                    self._refuse(blow, rolled_back=statement == "COMMIT")
+                    self._refuse(blow, rolled_back=blow.undoes_all(statement))
                 else:
                     self.upstream.sendall(packet)
         self._close()
 
     def _refuse(self, blow: Refusal, *, rolled_back: bool) -> None:
         if rolled_back:
-            # A COMMIT that is refused has undone the transaction.
             self.swallow.set()
             self.upstream.sendall(_packed(0, bytes([_QUERY]) + b"ROLLBACK"))
             self.swallowed.wait(30)

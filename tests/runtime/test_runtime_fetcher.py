@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from boundaries import Boundaries, conflict, full
 from runtime_world import LINE, ORDER, ScriptedSource, World, bounds_of, column, reply
 
 from waveimport.core.ranges import plan_batch_id
@@ -60,6 +61,62 @@ def test_a_plan_asks_once_and_makes_ranges_that_cover_everything(world: World) -
     assert len(specs) == 5
     world.work_all()
     assert world.orders() == list(range(-20, 30))
+
+
+def test_a_batch_that_meets_a_deadlock_at_any_statement_lands_whole(database: Database) -> None:
+    """The server has rolled back what came before in the transaction: a statement that is sent again by itself saves
+    its rows without the fence, and children without their parents."""
+    database.sleep = lambda seconds: True
+    watched = Boundaries(database.engine)
+    fired = 0
+    for number in range(1, 100):
+        for table in ("import_jobs", "wave_coordination", "wave_batches", "wave_journal", "batch_events"):
+            database.run(lambda connection, table=table: connection.exec_driver_sql(f"DELETE FROM {table}"))
+        world = World(database)
+        world.source.fill(range(1, 8), lines_each=1)
+        plan(world)
+        (orders,) = world.claim()
+        watched.arm(number, conflict)
+        assert world.fetcher().work(orders).ending is Ending.COMPLETED, f"statement {number}"
+        watched.disarm()
+        assert (orders.attempt, world.orders()) == (1, list(range(1, 8)))
+        saved = world.query("SELECT status, row_count, tries FROM wave_batches WHERE kind = 'range'")
+        assert saved == [("completed", 7, 0)], f"statement {number}"
+        world.work_all()
+        assert len(world.lines()) == 7, f"statement {number}: children were made beside their parents"
+        for table in ("order", "line"):
+            database.run(lambda connection, table=table: connection.exec_driver_sql(f"DELETE FROM `{table}`"))
+        world.close()
+        if watched.fired is None:
+            break
+        fired += 1
+    watched.detach()
+    assert fired > 4, "its start, the fence, the rows, the children, the counts, each COMMIT"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_batch_whose_commit_finds_the_disk_full_has_not_ended_well(database: Database) -> None:
+    """Told before its COMMIT, a page is landed for the fetcher and nowhere else."""
+    watched = Boundaries(database.engine)
+    world = World(database)
+    world.source.fill(range(1, 8))
+    plan(world)
+    endings = []
+    for number in range(1, 9):
+        (orders,) = world.claim()
+        watched.arm(number, full, "before commit")
+        ended = world.fetcher().work(orders)
+        watched.disarm()
+        endings.append(ended.ending)
+        completed = world.statuses().get("completed", 0) == 2
+        assert completed == (ended.ending is Ending.COMPLETED), f"COMMIT {number}"
+        if completed:
+            break
+        world.requeue()
+    watched.detach()
+    assert endings == [Ending.DATABASE] * 3 + [Ending.COMPLETED], "its start and two pages, the disk full at each"
+    assert world.orders() == list(range(1, 8))
+    world.close()
 
 
 @pytest.mark.parametrize("keys", [[], [7], [-5, 10**12], [2**63 - 1, -(2**63)]])

@@ -9,6 +9,7 @@ from waveimport.core.backoff import (
     after_outage,
     after_refusal,
     growing,
+    is_over,
 )
 
 FRACTIONS = st.floats(0, 1, exclude_max=True)
@@ -31,3 +32,8 @@ def test_delays_double_and_spread_over_their_upper_half() -> None:
     assert growing(2, 0.5, base_seconds=1, most_seconds=100) == 3
     assert (after_refusal(0, 0.0), after_refusal(1, 0.0)) == (0.25, 0.5)
     assert (after_outage(0, 0.0), after_outage(1, 0.0)) == (0.5, 1.0)
+
+
+def test_a_wait_is_over_at_its_end_and_where_no_delay_could_have_set_it() -> None:
+    assert [is_over(until, 1000.0) for until in (0.0, 1000.0, 1000.5, 1060.0)] == [True, True, False, False]
+    assert is_over(4600.0, 1000.0), "set before the clock went back by an hour"

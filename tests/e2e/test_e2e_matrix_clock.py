@@ -46,10 +46,12 @@ class Once:
 
 
 def move_clock(matrix: Matrix, seconds: int) -> None:
-    """Move the database's clock: the moments at which leases end come so much nearer, or go so much farther."""
+    """Move the database's clock: the moments at which leases and back-offs end come so much nearer, or go so much
+    farther."""
     for table, column in (
         ("import_jobs", "lease_expires_at"),
         ("wave_batches", "lease_expires_at"),
+        ("wave_batches", "not_before"),
     ):
         moved = (
             f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '{-seconds:+d} seconds')"

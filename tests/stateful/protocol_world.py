@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from boundaries import Boundaries, Crash
 from sqlalchemy import text
 
+from waveimport.core.backoff import is_over
 from waveimport.core.graph import plan_waves
 from waveimport.core.multiset import digest
 from waveimport.core.ranges import Bounds, derived_batch_id, main_batch_id, range_count, split
@@ -33,7 +34,8 @@ T = TypeVar("T")
 
 TTL = 3600.0
 """Seconds of a lease: far more than a test takes, so that only the model's clock can let one lapse."""
-WAIT = 1800.0
+WAIT = 50.0
+"""Of a back-off: the longest is a minute, and what is further ahead was set by a clock that has gone back."""
 JUMP = 7200.0
 PAGE = 2
 BATCH = 3
@@ -441,7 +443,7 @@ class World:
         )
 
     def is_due(self, seen: Seen) -> bool:
-        return seen.not_before <= self.clock
+        return is_over(seen.not_before, self.clock)
 
     def start(self, flight: Flight) -> None:
         claim = flight.claim

@@ -67,12 +67,20 @@ def test_plans_go_first_and_alone_where_only_plans_are_wanted(database: Database
 def test_a_batch_in_its_back_off_is_not_claimable_and_its_end_is_by_the_databases_clock(database: Database) -> None:
     held = world.planned(database, A)
     (one,) = world.claim(database, held)
-    database.run(lambda connection: batches.hand_back(connection, one, error="outage", delay_seconds=3600.0))
+    database.run(lambda connection: batches.hand_back(connection, one, error="outage", delay_seconds=50.0))
     assert world.claim(database, held) == []
     clock = "strftime('%Y-%m-%d %H:%M:%f', 'now', '-1 seconds')" if database.is_sqlite else "UTC_TIMESTAMP(6)"
     world.execute(database, f"UPDATE wave_batches SET not_before = {clock} WHERE batch_id = '{A}'")
     assert ids(world.claim(database, held)) == [A]
     assert world.query(database, "SELECT not_before FROM wave_batches WHERE batch_id = :b", b=A) == [(None,)]
+
+
+def test_a_clock_that_went_back_does_not_hold_a_batch_in_its_back_off(database: Database) -> None:
+    """Set an hour ahead of now by a clock that was an hour fast: no back-off is as long."""
+    held = world.planned(database, A)
+    (one,) = world.claim(database, held)
+    database.run(lambda connection: batches.hand_back(connection, one, error="outage", delay_seconds=3600.0))
+    assert ids(world.claim(database, held)) == [A]
 
 
 def test_another_waves_batches_are_not_claimed(database: Database) -> None:

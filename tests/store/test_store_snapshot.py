@@ -38,6 +38,7 @@ from waveimport.store.snapshot import read_snapshot
 from waveimport.store.transactions import Database
 
 FAR = 1000.0
+SOON = 50.0
 """A lease or a wait that ends beyond the test; in SQL an hour. One that has ended is negative in both."""
 
 
@@ -158,15 +159,15 @@ class Pair:
         self.database.run(lambda connection: batches.requeue(connection, self.lease, proven_dead=proven))
         self.tell(Requeue(self.state.token, 0.0, proven_dead=proven))
 
-    def fail(self, batch_id: str, attempt: int, *, spends: bool, waits: bool) -> None:
-        one, delay = self.claimed(batch_id, attempt), 3600.0 if waits else 0.0
+    def fail(self, batch_id: str, attempt: int, *, spends: bool, delay: float = 0.0) -> None:
+        one = self.claimed(batch_id, attempt)
         if spends:
             self.database.run(
                 lambda connection: batches.fail_attempt(connection, one, error="bad", max_tries=2, delay_seconds=delay)
             )
         else:
             self.database.run(lambda connection: batches.hand_back(connection, one, error=None, delay_seconds=delay))
-        self.tell(FailAttempt(batch_id, attempt, spends, max_tries=2, not_before=FAR if waits else 0.0))
+        self.tell(FailAttempt(batch_id, attempt, spends, max_tries=2, not_before=delay))
 
     def retry(self) -> None:
         if self.state.status is JobStatus.CANCELLED:
@@ -220,7 +221,9 @@ def history(pair: Pair, steps: list[tuple[str, int, bool]]) -> None:
             case "requeue" | "dead" if pair.state.status is not JobStatus.CANCELLED:
                 pair.requeue(proven=word == "dead")
             case "fail" | "spend":
-                pair.fail(batch_id, attempt, spends=word == "spend", waits=rare)
+                pair.fail(
+                    batch_id, attempt, spends=word == "spend", delay=(0.0, SOON, FAR)[choice % 3] if rare else 0.0
+                )
             case "take":
                 pair.take(lapsed=rare, proven=choice > 4)
             case "release":
@@ -282,9 +285,9 @@ def test_a_whole_life_agrees_from_plan_to_failed_to_retried_to_completed(databas
     pair.land(world.A, 1, done=False, lapsed=True)
     pair.requeue(proven=False)
     pair.claim(1, 8, plans_only=False, lapsed=False)
-    pair.fail(world.A, 2, spends=True, waits=False)
+    pair.fail(world.A, 2, spends=True)
     pair.claim(1, 8, plans_only=False, lapsed=False)
-    pair.fail(world.A, 3, spends=True, waits=False)
+    pair.fail(world.A, 3, spends=True)
     pair.land(world.B, 1, done=True, lapsed=False)
     for _ in range(3):
         pair.advance(8)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from waveimport.core.backoff import is_over
 from waveimport.core.graph import PlannedWave
 from waveimport.core.ranges import plan_batch_id
 from waveimport.core.waves import (
@@ -192,8 +193,8 @@ def view(state: JobState, *, now: float, limit: int, free_slots: int) -> JobSnap
             continue
         mine = [batch for batch in state.batches.values() if batch.wave_number == number]
         pending = [batch for batch in mine if batch.status is BatchStatus.PENDING]
-        plans = sum(b.kind is BatchKind.PLAN and b.not_before <= now for b in pending)
-        others = sum(b.kind is not BatchKind.PLAN and b.not_before <= now for b in pending)
+        plans = sum(b.kind is BatchKind.PLAN and is_over(b.not_before, now) for b in pending)
+        others = sum(b.kind is not BatchKind.PLAN and is_over(b.not_before, now) for b in pending)
         live = [batch for batch in mine if batch.lease_until is not None and batch.lease_until >= now]
         lapsed = [batch for batch in mine if batch.lease_until is not None and batch.lease_until < now]
         views.append(
@@ -301,7 +302,7 @@ def _claim(state: JobState, event: ClaimBatches) -> JobState:
         for batch_id, batch in state.batches.items()
         if batch.wave_number == event.wave_number
         and batch.status is BatchStatus.PENDING
-        and batch.not_before <= event.now
+        and is_over(batch.not_before, event.now)
         and (batch.kind is BatchKind.PLAN or not event.plans_only)
     )
     if not ready or event.count <= 0:

@@ -12,6 +12,7 @@ from sqlalchemy import and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
+from waveimport.core.backoff import LONGEST_SECONDS
 from waveimport.core.waves import BatchKind, BatchStatus, JobStatus
 from waveimport.store import journal
 from waveimport.store.dialect import after, now
@@ -60,7 +61,12 @@ _CLAIMABLE = (
         wave_batches.c.wave_number == bindparam("wave"),
         wave_batches.c.status == BatchStatus.PENDING.value,
         wave_batches.c.priority <= bindparam("priority"),
-        or_(wave_batches.c.not_before.is_(None), wave_batches.c.not_before <= now()),
+        # As `core.backoff.is_over` has it.
+        or_(
+            wave_batches.c.not_before.is_(None),
+            wave_batches.c.not_before <= now(),
+            wave_batches.c.not_before > after(LONGEST_SECONDS),
+        ),
     )
     .order_by(wave_batches.c.priority, wave_batches.c.batch_id)
     .limit(bindparam("count"))

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 from sqlalchemy.engine import Connection
 
+from waveimport.core.backoff import LONGEST_SECONDS
 from waveimport.core.waves import (
     SETTLED,
     CoordinationStatus,
@@ -21,7 +22,7 @@ from waveimport.core.waves import (
     WaveStatus,
     WaveView,
 )
-from waveimport.store.dialect import now
+from waveimport.store.dialect import after, now
 
 _WAVES = text(
     "SELECT wave_number, kind, status, sealed, parent_wave, depth, total"
@@ -30,22 +31,22 @@ _WAVES = text(
 _OF = "FROM wave_batches WHERE job_id = :job_id AND wave_number = {wave} AND status"
 _CLAIMABLE = (
     "(SELECT COUNT(*) FROM (SELECT 1 " + _OF + " = 'pending' AND priority = {priority}"
-    " AND (not_before IS NULL OR not_before <= {now}) LIMIT :slots) {alias}{wave})"
+    " AND (not_before IS NULL OR not_before <= {now} OR not_before > {soon}) LIMIT :slots) {alias}{wave})"
 )
 _LIVE = "(SELECT COUNT(*) " + _OF + " IN ('dispatched', 'processing') AND lease_expires_at >= {now})"
 _EXISTS = "EXISTS (SELECT 1 " + _OF + " {that})"
 
 
 @lru_cache(maxsize=64)
-def _counts(waves: tuple[int, ...], clock: str) -> TextClause:
+def _counts(waves: tuple[int, ...], clock: str, soon: str) -> TextClause:
     """Build the one statement that looks at the batches of every wave that is not settled."""
     selects = []
     for wave in waves:
         parts = [
             str(wave),
             f"(SELECT total FROM wave_coordination WHERE job_id = :job_id AND wave_number = {wave})",
-            _CLAIMABLE.format(wave=wave, priority=1, now=clock, alias="c"),
-            _CLAIMABLE.format(wave=wave, priority=0, now=clock, alias="p"),
+            _CLAIMABLE.format(wave=wave, priority=1, now=clock, soon=soon, alias="c"),
+            _CLAIMABLE.format(wave=wave, priority=0, now=clock, soon=soon, alias="p"),
             _EXISTS.format(wave=wave, that="= 'pending'"),
             _LIVE.format(wave=wave, now=clock),
             _EXISTS.format(wave=wave, that=f"IN ('dispatched', 'processing') AND lease_expires_at < {clock}"),
@@ -71,7 +72,8 @@ def read_snapshot(
     counts: dict[int, Sequence[Any]] = {}
     if opened:
         clock = str(now().compile(dialect=connection.dialect))
-        rows = connection.execute(_counts(opened, clock), {"job_id": job_id, "slots": max(limit, 1)})
+        soon = str(after(LONGEST_SECONDS).compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+        rows = connection.execute(_counts(opened, clock, soon), {"job_id": job_id, "slots": max(limit, 1)})
         counts = {row[0]: row for row in rows}
     views = []
     for row in waves:

@@ -288,8 +288,11 @@ def test_a_file_that_takes_no_more_ends_the_run_and_the_next_goes_on(
     matrix.assert_the_next_run_brings_the_rest()
 
 
-def test_a_file_that_is_no_database_or_is_damaged_is_told_and_left_as_it_is(matrix: Matrix, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_or_is_damaged_is_told_and_left_as_it_is(
+    make_matrix: Callable[..., Matrix], tmp_path: Path
+) -> None:
     file = tmp_path / "test.db"
+    matrix = make_matrix(f"sqlite:///{file}")
     file.write_bytes(b"no database " * 1000)
     before = file.read_bytes()
     matrix.assert_told(matrix.run("run"), End(5, None, "is no SQLite database, or is damaged (SQLITE_NOTADB)"))

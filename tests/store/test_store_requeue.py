@@ -111,7 +111,7 @@ def test_a_worker_that_was_only_slow_lands_nothing_after_its_batch_was_put_back(
 def test_a_refusal_spends_a_try_and_waits_and_the_last_one_fails_the_batch(database: Database) -> None:
     held = world.planned(database, A)
     (one,) = world.claim(database, held)
-    assert refuse(database, one, delay=3600.0) is BatchStatus.PENDING
+    assert refuse(database, one, delay=50.0) is BatchStatus.PENDING
     ((status, tries, waits, error),) = world.query(
         database, "SELECT status, tries, not_before IS NOT NULL, error FROM wave_batches WHERE batch_id = :b", b=A
     )

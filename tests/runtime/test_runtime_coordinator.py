@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from runtime_world import JOB, World, bounds_of
 
+from waveimport.core.backoff import after_outage
 from waveimport.core.waves import JobStatus, Trigger
 from waveimport.errors import Fenced, JobCancelled, LoginRefused, QueryRefused, SourceDown, Stopped
 from waveimport.runtime import coordinator as coordinator_module
@@ -183,27 +184,31 @@ def test_an_outage_is_given_up_and_leaves_the_job_resumable(world: World) -> Non
     assert world.orders() == list(range(1, 21))
 
 
-def test_batches_that_fail_together_wait_no_longer_than_one_that_fails_alone(world: World) -> None:
+def test_batches_that_fail_together_wait_no_longer_than_one_that_fails_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eight at once once left back-offs of half a minute, which the next run had to wait for."""
     world.settings = replace(world.settings, workers=8, give_up_after_seconds=0.3)
     world.source.fill(range(1, 81))
     together = threading.Barrier(8)
+    failures: list[int] = []
 
     def gone(sql: str) -> None:
         if "COUNT(" not in sql:
             together.wait(30)
             raise SourceDown("refused")
 
+    def noted(before: int, fraction: float) -> float:
+        failures.append(before)
+        return after_outage(before, fraction)
+
+    monkeypatch.setattr(coordinator_module, "after_outage", noted)
     world.source.before = gone
     assert isinstance(run(world.coordinator(fraction=lambda: 1.0)).error, SourceDown)
     assert world.statuses() == {"completed": 1, "pending": 8}
-    now = (
-        "strftime('%Y-%m-%d %H:%M:%f', 'now', '+1.5 seconds')"
-        if world.database.is_sqlite
-        else ("UTC_TIMESTAMP(6) + INTERVAL 1500000 MICROSECOND")
-    )
-    assert world.query(f"SELECT COUNT(*) FROM wave_batches WHERE not_before > {now}") == [(0,)]
-    assert world.query("SELECT COUNT(*) FROM wave_batches WHERE not_before IS NOT NULL") == [(8,)]
+    assert len(failures) >= 8
+    # A machine that stops for a second makes two rounds of them, or three; they once counted to seven.
+    assert max(failures) <= 2
 
 
 def test_a_short_outage_is_ridden_out(world: World) -> None:

@@ -15,7 +15,7 @@ from waveimport.errors import UsageError
 from waveimport.simulator import mapping
 from waveimport.simulator.schema import TABLES, Table
 
-DATASET_VERSION = 1  # raised with every change of the mapping, so that a kept file of the old one is refused
+DATASET_VERSION = 2  # raised with every change of the mapping, so that a kept file of the old one is refused
 
 
 def build(path: Path, scale: float, progress: Callable[[str], None] | None = None) -> None:
@@ -73,10 +73,12 @@ def built_scale(path: Path) -> float:
     return float(facts["scale"])
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the account at `path` read-only, usable from one thread at a time."""
-    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, cached_statements=256)
+def connect(path: Path, *, live: bool = False) -> sqlite3.Connection:
+    """Open the account at `path` read-only, usable from one thread at a time; `live` if it changes meanwhile."""
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}"
+    connection = sqlite3.connect(
+        uri, uri=True, check_same_thread=False, isolation_level=None, cached_statements=256, timeout=60
+    )
     connection.execute("PRAGMA mmap_size = 4294967296")
     # Oracle's LIKE tells upper case from lower.
     connection.execute("PRAGMA case_sensitive_like = ON")
@@ -138,7 +140,7 @@ def _fill(connection: sqlite3.Connection, source: Path, scale: float, progress: 
 
 
 def _create(table: Table) -> str:
-    first = table.keys[0][0]
+    first = table.keys[0][0] if table.keys else None
     listed = ", ".join(
         f'"{column.name}" {column.storage}'
         + (" PRIMARY KEY" if column.name == first else "" if column.nullable else " NOT NULL")

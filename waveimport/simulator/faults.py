@@ -13,6 +13,8 @@ a mistake.
     cap_mode = "stop"              # beyond: "stop" hasMore ends, "empty" pages without rows, "error" 400
     hidden_tables = ["vendor"]     # the role cannot see them
     hidden_columns = ["transaction.entity"]
+    changes_every = 0              # rows come, change and go at every so many requests (see changes.py); 0: none do
+    changes_seed = 1
 
     [[fault]]
     kind = "server_error"          # see FaultKind
@@ -89,6 +91,8 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap_mode: CapMode = CapMode.STOP
     hidden_tables: tuple[str, ...] = ()
     hidden_columns: tuple[str, ...] = ()
+    changes_every: int = 0
+    changes_seed: int = 1
     fault: tuple[Fault, ...] = ()
 
     @property
@@ -166,8 +170,10 @@ def load(path: Path) -> Faults:
 def check(faults: Faults) -> Faults:
     """Return the plan. Raises msgspec.ValidationError for a value out of its bounds."""
     times = (faults.latency_seconds, faults.latency_jitter_seconds, faults.slow_count_seconds)
-    if min(times) < 0 or faults.concurrency < 0 or faults.row_cap < 1:
-        raise msgspec.ValidationError("seconds and concurrency must not be negative, row_cap not below 1")
+    if min(times) < 0 or faults.concurrency < 0 or faults.changes_every < 0 or faults.row_cap < 1:
+        raise msgspec.ValidationError(
+            "seconds, concurrency and changes_every must not be negative, row_cap not below 1"
+        )
     for fault in faults.fault:
         if not 0 <= fault.probability <= 1 or fault.seconds < 0 or min(fault.requests, default=1) < 1:
             raise msgspec.ValidationError(f"a probability lies in 0..1, seconds and requests above: {fault.kind}")

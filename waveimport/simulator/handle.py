@@ -10,6 +10,7 @@ from types import TracebackType
 
 from waveimport.errors import UsageError
 from waveimport.simulator.auth import Credentials, Login
+from waveimport.simulator.changes import Changes
 from waveimport.simulator.dataset import open_or_build
 from waveimport.simulator.faults import Faults, Plan, check
 from waveimport.simulator.queries import Queries
@@ -20,7 +21,8 @@ class Simulator:
     """A simulated account, served by threads of this process while the `with` block lasts.
 
     `data` is the account's file, built at `scale` if it is not there; without it a temporary one is built and removed
-    at the end. `port` 0 takes a free one. Raises what building raises, and UsageError when the port is taken.
+    at the end. `port` 0 takes a free one. `live` serves a file that changes meanwhile, by a plan's `changes_every`
+    (which needs it) or by others. Raises what building raises, and UsageError when the port is taken.
     """
 
     def __init__(
@@ -32,7 +34,9 @@ class Simulator:
         faults: Faults | None = None,
         credentials: Credentials | None = None,
         progress: Callable[[str], None] | None = None,
+        live: bool = False,
     ) -> None:
+        self._live = live or (faults is not None and faults.changes_every > 0)
         self.credentials = credentials or Credentials()
         self._scale = scale
         self._port = port
@@ -75,7 +79,12 @@ class Simulator:
         return server
 
     def _account(self, faults: Faults) -> Account:
-        return Account(Queries(self.data, faults.hidden, faults.row_cap, faults.cap_mode), Plan(faults))
+        queries = Queries(self.data, faults.hidden, faults.row_cap, faults.cap_mode, live=self._live)
+        if not faults.changes_every:
+            return Account(queries, Plan(faults))
+        if not self._live:
+            raise UsageError("the plan changes an account that is served as it is", help="serve it live")
+        return Account(queries, Plan(faults), Changes(self.data, faults.changes_seed))
 
     @property
     def server(self) -> AccountServer:

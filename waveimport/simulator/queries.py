@@ -21,7 +21,8 @@ _TOTALS_KEPT = 2048
 
 
 class Queries:
-    """Answers queries from the account's file, which nobody writes while it is open. Safe for many threads.
+    """Answers queries from the account's file, which nobody writes while it is open, unless it is `live`. Safe for many
+    threads.
 
     `role_hidden` are tables and columns that the role cannot see. `row_cap` is the number of rows of a query that the
     service will ever show, 100,000 in a real account, and `cap_mode` how it behaves beyond.
@@ -33,8 +34,11 @@ class Queries:
         role_hidden: frozenset[str] = frozenset(),
         row_cap: int = 100_000,
         cap_mode: CapMode = CapMode.STOP,
+        *,
+        live: bool = False,
     ) -> None:
         self._data = data
+        self._live = live
         self._translator = Translator(role_hidden)
         self._row_cap = row_cap
         self._cap_mode = cap_mode
@@ -83,7 +87,9 @@ class Queries:
                 return
 
     def _total(self, connection: sqlite3.Connection, statement: Statement, values: dict[str, Value]) -> int:
-        """Return the number of all rows, which cannot change while the file is open."""
+        """Return the number of all rows, which cannot change while the file is open and not live."""
+        if self._live:
+            return int(connection.execute(statement.count, values).fetchone()[0])
         key = (statement.count, tuple(values.items()))
         with self._lock:
             known = self._totals.get(key)
@@ -101,7 +107,7 @@ class Queries:
         try:
             connection = self._idle.get_nowait()
         except Empty:
-            connection = connect(self._data)
+            connection = connect(self._data, live=self._live)
         try:
             yield connection
         finally:

@@ -41,7 +41,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. `keys` are its unique keys; the first one is the single integer that SQLite keeps rows by."""
+    """One table. `keys` are its unique keys; the first one is the single integer that SQLite keeps rows by. A log has
+    none."""
 
     name: str
     columns: tuple[Column, ...]
@@ -185,6 +186,19 @@ _TABLES = (
         ),
         (("id",),),
         (("type",), ("lastmodifieddate", "id")),
+    ),
+    Table(
+        "deletedrecord",
+        (
+            _number("recordid"),
+            _number("recordtypeid"),
+            _or_null(_text("scriptid")),
+            _or_null(_text("name")),
+            _text("type"),
+            _timestamp("deleteddate"),
+        ),
+        (),
+        (("deleteddate", "recordid"),),
     ),
     Table(
         "transactionline",

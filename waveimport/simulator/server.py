@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from waveimport.simulator.auth import Login
+from waveimport.simulator.changes import Changes
 from waveimport.simulator.faults import Blow, FaultKind, Plan
 from waveimport.simulator.queries import Queries
 from waveimport.simulator.refusals import (
@@ -66,6 +67,7 @@ class Account:
 
     queries: Queries
     plan: Plan
+    changes: Changes | None = None
 
 
 class _Body(msgspec.Struct):
@@ -199,6 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = msgspec.json.decode(raw, type=_Body)
         asked.query = body.q
         blow = account.plan.blow(number, body.q, _COUNT.search(body.q) is not None)
+        every = account.plan.faults.changes_every
+        if account.changes is not None and every and number % every == 0:
+            account.changes.round()
         if blow.delay_seconds:
             time.sleep(blow.delay_seconds)
         try:

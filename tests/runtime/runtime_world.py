@@ -23,6 +23,7 @@ from waveimport.store.batches import Claim
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes
 from waveimport.store.jobs import NewJob
 from waveimport.store.lease import Holder, Lease
+from waveimport.store.removal import removers
 from waveimport.store.transactions import Database
 
 JOB = "import_1"
@@ -61,6 +62,7 @@ class ScriptedSource:
         self.failing_since: float | None = None
         self.last_success: float | None = None
         self.halted = threading.Event()
+        self.clock: float | None = 1_790_000_000.0
 
     def fill(self, orders: Iterable[int], *, lines_each: int = 0) -> None:
         with self._lock:
@@ -86,6 +88,9 @@ class ScriptedSource:
 
     def counts(self) -> list[str]:
         return [sql for sql in self.asked if "COUNT(" in sql]
+
+    def epoch_seconds(self) -> float | None:
+        return self.clock
 
     def query(self, sql: str, *, limit: int = 1000, offset: int = 0) -> bytes:
         assert offset == 0, "pages are asked for by key"
@@ -145,7 +150,7 @@ class World:
         def prepare(connection: Any) -> Place:
             ensure_tables(connection, self.targets, fence=False)
             upserts = {target.record.name: Upsert(connection, target) for target in self.targets}
-            return Place(upserts, packet_bytes(connection))
+            return Place(upserts, packet_bytes(connection), removers=removers(connection, self.targets))
 
         self.writer.prepare(self.writer.transact(prepare))
         new = NewJob(JOB, "p", "full", "hash", "text", None, self.plan)

@@ -50,12 +50,14 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # stuck_after_seconds = 300
 # passes_without_effect = 100
 # lock_dir = "locks"
+# lookback_seconds = 600           # an incremental run reads so much again before where the last one began
 
 # One [records.<name>] for each table to import. Types of columns: text, integer, boolean, decimal(p,s), float, date,
 # timestamp. Every column of `key` and `parent_key` must be among the columns.
 
 [records.customer]
 key = "id"                         # the default; a list of columns if only together they are unique
+cursor = "lastmodifieddate"        # after the first import, runs read only what has changed since
 columns = { id = "integer", entityid = "text", companyname = "text", email = "text", isinactive = "boolean", \
 lastmodifieddate = "timestamp" }
 
@@ -63,6 +65,7 @@ lastmodifieddate = "timestamp" }
 table = "transaction"              # the SuiteQL table; default: the record's name
 where = "type = 'SalesOrd'"
 depends_on = ["customer"]          # imported after customers
+cursor = "lastmodifieddate"
 columns = { id = "integer", tranid = "text", trandate = "date", entity = "integer", status = "text", \
 foreigntotal = "decimal(20,2)", lastmodifieddate = "timestamp" }
 

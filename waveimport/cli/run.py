@@ -15,7 +15,8 @@ from waveimport.errors import ExitCode
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="A full import; after a failed job, a new one.")
+@click.option("--full", is_flag=True, help="Everything anew, and remove what is gone; after a failed job, a new one.")
+@click.option("--incremental", is_flag=True, help="What has changed; a record without a watermark in full, as ever.")
 @click.option("--records", type=Names(), metavar="A,B", help="Only these records, with what derives from them.")
 @click.option(
     "--trigger",
@@ -33,6 +34,7 @@ from waveimport.errors import ExitCode
 def command(
     app: App,
     full: bool,
+    incremental: bool,
     records: tuple[str, ...] | None,
     trigger: str | None,
     max_runtime: float | None,
@@ -51,6 +53,8 @@ def command(
     settings = app.settings(secrets=True)
     if full and retry_failed:
         raise click.UsageError("--full makes a new job, --retry-failed goes on with the old one")
+    if full and incremental:
+        raise click.UsageError("--full reads everything, --incremental what has changed: give one of them")
     from dataclasses import replace
 
     from waveimport.cli.watch import Watcher
@@ -63,6 +67,7 @@ def command(
     options = RunOptions(
         trigger=chosen,
         full=full,
+        incremental=incremental,
         records=records,
         retry_failed=retry_failed,
         adopt_config=adopt_config,

@@ -77,6 +77,7 @@ def _record(record: RecordSettings) -> dict[str, Any]:
         "derived_from": record.derived_from,
         "parent_key": record.parent_key,
         "cursor": record.cursor,
+        "deletes": record.deletes.value,
         "columns": {column.name: _type(column) for column in record.columns},
     }
 

@@ -86,6 +86,11 @@ def plan_batch_id(wave_number: int, record: str) -> str:
     return _fit(f"{wave_number}/{record}/plan")
 
 
+def sweep_batch_id(wave_number: int, record: str, reads: str) -> str:
+    """Return the id of a batch of an incremental job that reads something else than rows: what was deleted, say."""
+    return _fit(f"{wave_number}/{record}/{reads}")
+
+
 def derived_batch_id(parent_batch_id: str, record: str, first_parent: int | str) -> str:
     """Return the id of a derived batch: what it comes from and its first parent, so that it can be made only once."""
     return _fit(f"{parent_batch_id}/{record}/{first_parent}")

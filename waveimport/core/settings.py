@@ -16,6 +16,7 @@ from waveimport.core.settings_types import (
     Column,
     ColumnKind,
     DatabaseSettings,
+    Deletes,
     NetSuiteSettings,
     RecordSettings,
     RunSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "Column",
     "ColumnKind",
     "DatabaseSettings",
+    "Deletes",
     "NetSuiteSettings",
     "RecordSettings",
     "RunSettings",
@@ -51,7 +53,7 @@ NETSUITE_KEYS: Final = (
 RUN_KEYS: Final = (
     "workers", "page_size", "batch_size", "parents_per_batch", "lease_seconds", "max_tries",
     "request_timeout_seconds", "give_up_after_seconds", "reconcile", "stuck_after_seconds",
-    "passes_without_effect", "lock_dir",
+    "passes_without_effect", "lock_dir", "lookback_seconds",
 )  # fmt: skip
 ALGORITHMS: Final = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 
@@ -221,4 +223,5 @@ def _run(top: TableReader) -> RunSettings:
         stuck_after_seconds=section.seconds("stuck_after_seconds", usual.stuck_after_seconds),
         passes_without_effect=section.whole("passes_without_effect", usual.passes_without_effect, 1),
         lock_dir=section.text("lock_dir") or None,
+        lookback_seconds=section.seconds("lookback_seconds", usual.lookback_seconds),
     )

@@ -14,11 +14,11 @@ from typing import Final
 
 from waveimport.core.names import target_name
 from waveimport.core.settings_reader import KeyPath, Mistakes, TableReader, did_you_mean, listed, nearest, type_name
-from waveimport.core.settings_types import Column, ColumnKind, RecordSettings
+from waveimport.core.settings_types import Column, ColumnKind, Deletes, RecordSettings
 from waveimport.errors import BadRecords, BadValue, MissingKey
 
 RECORD_KEYS: Final = (
-    "columns", "table", "where", "key", "table_name", "depends_on", "derived_from", "parent_key", "cursor",
+    "columns", "table", "where", "key", "table_name", "depends_on", "derived_from", "parent_key", "cursor", "deletes",
 )  # fmt: skip
 
 RESERVED_TABLES: Final = frozenset({
@@ -95,6 +95,7 @@ def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str
         derived_from=reader.text("derived_from") or None,
         parent_key=reader.text("parent_key") or None,
         cursor=reader.text("cursor") or None,
+        deletes=Deletes(reader.choice("deletes", list(Deletes), Deletes.HARD)),
     )
     if columns:
         _check_columns_used(reader, record)

@@ -19,6 +19,15 @@ class ColumnKind(StrEnum):
     TIMESTAMP = "timestamp"
 
 
+class Deletes(StrEnum):
+    """What becomes of a row that is gone at the source: it is deleted too, it is marked in `_deleted_at`, or it is
+    kept as if nothing had happened."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    IGNORE = "ignore"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One configured column: its name at the source (as configured), its type, its name at the destination."""
@@ -48,6 +57,7 @@ class RecordSettings:
     derived_from: str | None = None
     parent_key: str | None = None
     cursor: str | None = None
+    deletes: Deletes = Deletes.HARD
 
     def column(self, name: str) -> Column:
         """Return the column of that source name. Raises KeyError."""
@@ -99,6 +109,7 @@ class RunSettings:
     stuck_after_seconds: float = 300.0
     passes_without_effect: int = 100
     lock_dir: str | None = None
+    lookback_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,16 +172,23 @@ class SuiteQLClient:
 
         Exact to a second or so; None before the first reply. NetSuite refuses signatures more than 300 seconds off.
         """
+        there = self.epoch_seconds()
+        # The header's second has been cut off; on average half of it is over.
+        return None if there is None else now_epoch_seconds - (there + 0.5)
+
+    def epoch_seconds(self) -> float | None:
+        """Return the service's clock, by the `Date` of its latest reply and the time since then.
+
+        Never too late, and up to a second (and the reply's way) too early. None before the first reply that says it.
+        """
         last = self._last_date
         if last is None:
             return None
         date, at = last
         try:
-            then = parsedate_to_datetime(date).timestamp()
+            return parsedate_to_datetime(date).timestamp() + self._monotonic() - at
         except ValueError:
             return None
-        # The header's second has been cut off; on average half of it is over.
-        return now_epoch_seconds - (then + 0.5 + self._monotonic() - at)
 
     def stop(self) -> None:
         """End every wait and request of every thread with Stopped, now and later."""

@@ -7,8 +7,8 @@ Rules of the service that shape them:
 - Rows must be ordered unambiguously or pages lose and repeat some: always by all key columns.
 - Paging is by keyset: `offset` reaches 100,000 rows at most, and rows move between pages while the data changes.
 - An IN list has at most 1000 members.
-- TO_DATE and TO_TIMESTAMP must not be mixed: neither is used. A date or timestamp key is compared as the text it was
-  selected as, which also orders it to the very second that the row carried.
+- TO_DATE and TO_TIMESTAMP must not be mixed: TO_TIMESTAMP is not used. A date or timestamp key is compared as the text
+  it was selected as, which also orders it to the very second that the row carried.
 
 Source: Oracle, "SuiteQL Syntax and Examples" and "Executing SuiteQL Queries Through REST Web Services".
 """
@@ -41,9 +41,9 @@ def bounds_query(record: RecordSettings) -> str:
     first = record.column(record.key[0])
     selected = "COUNT(*) AS n"
     if first.kind is ColumnKind.INTEGER:
-        key = _column(first.name)
+        key = column_name(first.name)
         selected += f", MIN({key}) AS lo, MAX({key}) AS hi"
-    return f"SELECT {selected} FROM {_name(record.table)} t{_where(_configured(record))}"
+    return f"SELECT {selected} FROM {name_of(record.table)} t{_where(_configured(record))}"
 
 
 def page_query(
@@ -53,12 +53,14 @@ def page_query(
     upper: int | None = None,
     after: tuple[Value, ...] | None = None,
     parents: Sequence[int | str] | None = None,
+    distinct: bool = False,
 ) -> str:
     """Return the query of the next page inside a batch.
 
     The batch is a range of the first key column, `lower < key <= upper` (None is open), or the rows whose parent key
     is among `parents`, or both. `after` holds the key values of the last row already landed, as they were read, in
-    the order of the record's key. For example, with `lower=0, upper=5000, after=(1000,)`:
+    the order of the record's key; `distinct` has each row once, where the columns are no more than the key. For
+    example, with `lower=0, upper=5000, after=(1000,)`:
 
         SELECT t.id, t.tranid, TO_CHAR(t.trandate,'YYYY-MM-DD') AS trandate FROM transaction t
         WHERE (type = 'SalesOrd') AND t.id <= 5000 AND t.id > 1000 ORDER BY t.id
@@ -66,7 +68,7 @@ def page_query(
     Raises ValueError on more than 1000 parents or none at all, and on an `after` of another length than the key.
     """
     conditions = _configured(record)
-    first = _comparable(record.column(record.key[0]))
+    first = comparable(record.column(record.key[0]))
     if lower is not None and after is None:  # a row already landed lies above the lower end
         conditions.append(f"{first} > {lower}")
     if upper is not None:
@@ -76,8 +78,9 @@ def page_query(
     if after is not None:
         conditions.append(_after(record, after))
     selected = ", ".join(map(_selected, record.columns, reply_keys(record)))
-    order = ", ".join(_comparable(record.column(name)) for name in record.key)
-    return f"SELECT {selected} FROM {_name(record.table)} t{_where(conditions)} ORDER BY {order}"
+    order = ", ".join(comparable(record.column(name)) for name in record.key)
+    every = "DISTINCT " if distinct else ""
+    return f"SELECT {every}{selected} FROM {name_of(record.table)} t{_where(conditions)} ORDER BY {order}"
 
 
 def _configured(record: RecordSettings) -> list[str]:
@@ -93,7 +96,7 @@ def _parents(record: RecordSettings, parents: Sequence[int | str]) -> str:
         raise ValueError(f"{record.name} has no parent key")
     if not 0 < len(parents) <= PARENTS_MAX:
         raise ValueError(f"{len(parents)} parents; an IN list has 1 to {PARENTS_MAX} members")
-    return f"{_column(record.parent_key)} IN ({','.join(map(_scalar, parents))})"
+    return f"{column_name(record.parent_key)} IN ({','.join(map(_scalar, parents))})"
 
 
 def _after(record: RecordSettings, after: tuple[Value, ...]) -> str:
@@ -103,36 +106,37 @@ def _after(record: RecordSettings, after: tuple[Value, ...]) -> str:
         raise ValueError(f"{len(after)} key values for the {len(record.key)} key columns of {record.name}")
     pairs = [(record.column(name), value) for name, value in zip(record.key, after, strict=True)]
     column, value = pairs[-1]
-    condition = f"{_comparable(column)} > {_literal(column, value)}"
+    condition = f"{comparable(column)} > {_literal(column, value)}"
     for column, value in reversed(pairs[:-1]):
-        left, right = _comparable(column), _literal(column, value)
+        left, right = comparable(column), _literal(column, value)
         condition = f"({left} >= {right} AND ({left} > {right} OR {condition}))"
     return condition
 
 
 def _selected(column: Column, reply_key: str) -> str:
-    expression = _comparable(column)
+    expression = comparable(column)
     if expression == f"t.{reply_key}":
         return expression
     return f"{expression} AS {reply_key}"
 
 
-def _comparable(column: Column) -> str:
+def comparable(column: Column) -> str:
     """Return the expression that is selected, compared and ordered by: all three the same, or pages would not meet."""
     match column.kind:
         case ColumnKind.DATE:
-            return f"TO_CHAR({_column(column.name)},'YYYY-MM-DD')"
+            return f"TO_CHAR({column_name(column.name)},'YYYY-MM-DD')"
         case ColumnKind.TIMESTAMP:
-            return f"TO_CHAR(SYS_EXTRACT_UTC({_column(column.name)}),'YYYY-MM-DD HH24:MI:SS')"
+            return f"TO_CHAR(SYS_EXTRACT_UTC({column_name(column.name)}),'YYYY-MM-DD HH24:MI:SS')"
         case _:
-            return _column(column.name)
+            return column_name(column.name)
 
 
-def _column(name: str) -> str:
-    return f"t.{_name(name)}"
+def column_name(name: str) -> str:
+    """Return a column of the queried table, which is `t`."""
+    return f"t.{name_of(name)}"
 
 
-def _name(name: str) -> str:
+def name_of(name: str) -> str:
     """Return the name as an identifier, in double quotes where it is not a plain one."""
     if _PLAIN_NAME.fullmatch(name):
         return name

@@ -8,10 +8,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
+from datetime import UTC, datetime
+from enum import Enum, StrEnum, auto
 from typing import Any, Protocol
 
+from waveimport.core.increments import family
 from waveimport.core.ranges import (
     Bounds,
     chunks,
@@ -21,9 +24,10 @@ from waveimport.core.ranges import (
     sibling_batch_id,
     split,
     split_rest,
+    sweep_batch_id,
 )
 from waveimport.core.records import PageReader, parse_bounds
-from waveimport.core.settings import ColumnKind, RecordSettings, RunSettings
+from waveimport.core.settings import ColumnKind, Deletes, RecordSettings, RunSettings
 from waveimport.core.waves import BatchKind
 from waveimport.errors import (
     BadData,
@@ -38,22 +42,36 @@ from waveimport.errors import (
     Stopped,
     WaveImportError,
 )
+from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
+from waveimport.netsuite.narrowing import MOMENT_FORMAT, alive, changed, changed_parents, deleted, left
 from waveimport.netsuite.suiteql import PROBE_QUERY, bounds_query, page_query
 from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim, start, started
 from waveimport.store.landing import Load, NewBatch
+from waveimport.store.removal import GoneKeys, ReadParents, ReadRange, Removal
 
 log = logging.getLogger(__name__)
 
 RANGES_A_COMMIT = 2_000
 
 
+class Reads(StrEnum):
+    """What a batch of an incremental job reads besides the rows of a record, as `reads` in its spec."""
+
+    DELETED = "deleted"
+    LEFT = "left"
+    CHANGED = "changed"
+
+
 class Source(Protocol):
-    """What a fetcher needs of the client: one page's bytes, or a named error."""
+    """What a fetcher needs of the client: one page's bytes, or a named error; and what time it is there."""
 
     def query(self, sql: str, *, limit: int = ..., offset: int = ...) -> bytes:
         """Return the reply's body."""
+
+    def epoch_seconds(self) -> float | None:
+        """Return the source's clock, rather too early than too late; None before the first reply."""
 
 
 class Ending(Enum):
@@ -125,6 +143,7 @@ class Fetcher:
         self._records = records
         self._readers = {name: PageReader(record) for name, record in records.items()}
         self._derived = derived
+        self._waves = {name: wave for children in derived.values() for name, wave in children}
         self._settings = settings
         self._halted = halted
         self._succeeded_since = succeeded_since
@@ -141,6 +160,8 @@ class Fetcher:
                 return Ended(claim, Ending.FENCED)
             if claim.kind is BatchKind.PLAN:
                 self._plan(claim)
+            elif "reads" in claim.spec:
+                self._sweep(claim, Reads(str(claim.spec["reads"])))
             else:
                 self._fetch(claim)
         except WaveImportError as error:
@@ -179,10 +200,13 @@ class Fetcher:
         in no batch.
         """
         record = self._records[claim.record]
+        since = self._since(claim)
         spec = dict(claim.spec)
         if "count" not in spec:
-            count, lowest, highest = parse_bounds(self._ask(claim, bounds_query(record)))
-            spec = {
+            spec |= self._moment(claim, record)
+            narrowed = record if since is None else changed(record, since)
+            count, lowest, highest = parse_bounds(self._ask(claim, bounds_query(narrowed)))
+            spec |= {
                 "count": count,
                 "lowest": lowest,
                 "highest": highest,
@@ -192,27 +216,154 @@ class Fetcher:
             self._land(claim, spec, None)
         bounds = Bounds(_int(spec["count"]) or 0, _int(spec["lowest"]), _int(spec["highest"]))
         size, at = _int(spec["batch_size"]) or 1, _int(spec["next"]) or 0
-        total = range_count(bounds, size)
-        while at < total:
+        # Where nothing has changed there is no range to ask: what changes from now on is the next job's.
+        total = range_count(bounds, size) if since is None or bounds.count else 0
+        done = False
+        while not done:
             self._check_stop()
             self._still_at_work(claim)
-            part: list[NewBatch] = []
-            for number, keys in split(bounds, size, at):
+            part = self._sweeps(claim, record) if at == 0 else []
+            sweeps = len(part)
+            for number, keys in split(bounds, size, at) if total else ():
                 covers: dict[str, object] = {"lower": keys.lower, "upper": keys.upper}
                 if keys.upper is None:
                     covers["highest"] = bounds.highest
+                if since is not None:
+                    covers["since"] = since
+                elif not bounds.count:
+                    # A table that is hidden from the role looks empty: what is known of it stays.
+                    covers["keep"] = True
                 batch_id = main_batch_id(claim.wave_number, claim.record, number)
                 part.append(NewBatch(batch_id, claim.wave_number, claim.record, BatchKind.RANGE, covers))
-                if len(part) == RANGES_A_COMMIT:
+                if len(part) - sweeps == RANGES_A_COMMIT:
                     break
-            at += len(part)
+            at += len(part) - sweeps
             spec = {**spec, "next": at}
-            self._land(claim, spec, None, children=tuple(part), done=at >= total)
+            done = at >= total
+            self._land(claim, spec, None, children=tuple(part), done=done)
+
+    def _since(self, claim: Claim) -> str | None:
+        """Return from when on the batch reads changes. A cursor that was taken from the configuration makes it full."""
+        since = claim.spec.get("since")
+        return since if isinstance(since, str) and self._records[claim.record].cursor is not None else None
+
+    def _moment(self, claim: Claim, record: RecordSettings) -> dict[str, object]:
+        """Return what the watermarks of a record are set by once the job is done: the source's clock before anything of
+        it is read, so that what changes meanwhile lies behind them."""
+        members = family(record.name, list(self._records.values()))
+        cursors = [one.name for one in members if one.cursor is not None]
+        if not cursors:
+            return {}
+        if self._source.epoch_seconds() is None:
+            self._still_at_work(claim)
+            with suppress(QueryRefused):  # a refusal is an answer, and dated
+                self._source.query(PROBE_QUERY, limit=1)
+        now = self._source.epoch_seconds()
+        if now is None:
+            # A service that never says its time accepts signatures up to so much beside it.
+            now = clock.epoch_seconds() - SIGNATURE_SKEW_MOST_SECONDS
+        as_of = datetime.fromtimestamp(now, UTC).strftime(MOMENT_FORMAT)
+        return {"as_of": as_of, "lookback": self._settings.lookback_seconds, "cursors": cursors}
+
+    def _sweeps(self, claim: Claim, record: RecordSettings) -> list[NewBatch]:
+        """Return the batches of an incremental read that find what its changed rows do not show."""
+        since = self._since(claim)
+        if since is None:
+            return []
+        whole = len(record.key) == 1
+        logged = whole and record.column(record.key[0]).kind is ColumnKind.INTEGER
+        reads = [
+            (record, claim.wave_number, Reads.DELETED, since, logged),
+            (record, claim.wave_number, Reads.LEFT, since, whole and record.where is not None),
+        ]
+        wanted = [one for one in reads if one[-1] and record.deletes is not Deletes.IGNORE]
+        below = claim.spec.get("below")
+        for name, moment in below.items() if isinstance(below, dict) else ():
+            derived = self._records.get(name)
+            if derived is not None and derived.cursor is not None and derived.derived_from is not None:
+                wave = self._waves.get(derived.derived_from, claim.wave_number)
+                wanted.append((derived, wave, Reads.CHANGED, str(moment), True))
+        return [
+            NewBatch(
+                sweep_batch_id(wave, one.name, how), wave, one.name, BatchKind.RANGE, {"reads": how, "since": moment}
+            )
+            for one, wave, how, moment, _ in wanted
+        ]
+
+    # --- what changed rows do not show --------------------------------------------------------------------------
+
+    def _sweep(self, claim: Claim, how: Reads) -> None:
+        """Read keys: of rows that are gone, to remove them, or of parents whose children changed, to read these anew.
+
+        The log of deletions has one column of ids for all kinds of records, so the source is asked which of them the
+        record still has. A role that may not read the log is refused here: a job that cannot see deletions says so.
+        """
+        record, since = self._records[claim.record], str(claim.spec["since"])
+        match how:
+            case Reads.DELETED:
+                asked = deleted(since)
+            case Reads.LEFT:
+                asked = left(record, since)
+            case Reads.CHANGED:
+                asked = changed_parents(record, self._ancestors(record), since)
+        reader = PageReader(asked)
+        after = None if claim.resume_key is None else _key(claim.resume_key)
+        while True:
+            self._check_stop()
+            query = page_query(asked, after=after, distinct=how is Reads.CHANGED)
+            page = reader.read(self._ask(claim, query))
+            keys = list(dict.fromkeys(row[0] for row in page.rows))
+            done = not page.has_more and (page.total is None or page.total <= len(page.rows))
+            last = (keys[-1],) if keys else after
+            if not done and last == after:
+                raise BadReply("NetSuite counts more rows but sends none beyond the last key", where=claim.batch_id)
+            children: tuple[NewBatch, ...] = ()
+            gone: list[Any] = []
+            if how is Reads.CHANGED:
+                children = self._batches_of(claim, record.name, self._waves[record.name], keys)
+            elif keys:
+                gone = keys if how is Reads.LEFT else self._gone(claim, record, keys)
+            self._still_at_work(claim)
+            _landed(
+                claim,
+                self._hand_in(
+                    Load(
+                        claim=claim,
+                        lease_seconds=self._settings.lease_seconds,
+                        resume_key=last,
+                        spec=claim.spec,
+                        children=children,
+                        done=done,
+                        removal=GoneKeys(gone) if gone else None,
+                    )
+                ),
+            )
+            if done:
+                return
+            after = last
+
+    def _gone(self, claim: Claim, record: RecordSettings, keys: Sequence[Any]) -> list[Any]:
+        """Return which of the keys the source does not have as rows of the record."""
+        only = alive(record)
+        page = PageReader(only).read(self._ask(claim, page_query(only, parents=keys)))
+        if page.has_more:
+            raise BadReply("NetSuite sends more rows than keys that it was asked for", where=claim.batch_id)
+        there = {row[0] for row in page.rows}
+        return [key for key in keys if key not in there]
+
+    def _ancestors(self, record: RecordSettings) -> list[RecordSettings]:
+        found: list[RecordSettings] = []
+        while record.derived_from is not None:
+            record = self._records[record.derived_from]
+            found.append(record)
+        return found
 
     # --- fetching -----------------------------------------------------------------------------------------------
 
     def _fetch(self, claim: Claim) -> None:
         record = self._records[claim.record]
+        since = self._since(claim)
+        narrowed = record if since is None else changed(record, since)
         reader = self._readers[claim.record]
         names = [column.name for column in record.columns]
         key_at = [names.index(name) for name in record.key]
@@ -225,7 +376,7 @@ class Fetcher:
             while True:
                 self._check_stop()
                 query = page_query(
-                    record, lower=_int(spec.get("lower")), upper=_int(spec.get("upper")), after=after, parents=parents
+                    narrowed, lower=_int(spec.get("lower")), upper=_int(spec.get("upper")), after=after, parents=parents
                 )
                 page = reader.read(self._ask(claim, query))
                 rows = page.rows
@@ -248,11 +399,12 @@ class Fetcher:
                 cut = None if done else self._cut(claim, record, spec, last, page.total, len(rows))
                 event = None
                 if cut is not None:
-                    rest = {"lower": cut, "upper": spec.get("upper"), "highest": spec.get("highest")}
+                    kept: dict[str, object] = {name: spec[name] for name in ("since", "keep") if name in spec}
+                    rest = {"lower": cut, "upper": spec.get("upper"), "highest": spec.get("highest"), **kept}
                     cuts = (_int(spec.get("cuts")) or 0) + 1
                     sibling = sibling_batch_id(claim.batch_id, cuts)
                     children += (NewBatch(sibling, claim.wave_number, claim.record, BatchKind.RANGE, rest),)
-                    spec = {"lower": spec.get("lower"), "upper": cut, "cuts": cuts}
+                    spec = {"lower": spec.get("lower"), "upper": cut, "cuts": cuts, **kept}
                     event = "split"
                 if landing is not None:
                     _landed(claim, landing)
@@ -267,6 +419,7 @@ class Fetcher:
                         done=done,
                         children=children,
                         event=event,
+                        removal=_read_whole(spec, parents) if done else None,
                     )
                 )
                 if done:
@@ -319,11 +472,13 @@ class Fetcher:
         keys = list(dict.fromkeys(row[key_at] for row in rows))
         if after is not None and keys[0] == after[0]:
             del keys[0]
+        return tuple(child for name, wave in derived for child in self._batches_of(claim, name, wave, keys))
+
+    def _batches_of(self, claim: Claim, name: str, wave: int, keys: Sequence[Any]) -> tuple[NewBatch, ...]:
         return tuple(
             NewBatch(
                 derived_batch_id(claim.batch_id, name, part[0]), wave, name, BatchKind.PARENTS, {"parents": list(part)}
             )
-            for name, wave in derived
             for part in chunks(keys, self._settings.parents_per_batch)
         )
 
@@ -393,6 +548,15 @@ def _landed(claim: Claim, landing: "Future[bool]") -> None:
 
 def _int(value: object) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _read_whole(spec: Mapping[str, object], parents: Sequence[int | str] | None) -> Removal | None:
+    """Return what a batch that is done has read whole, so that other rows there are gone; None where it has not."""
+    if parents is not None:
+        return ReadParents(parents)
+    if "since" in spec or "keep" in spec:
+        return None
+    return ReadRange(_int(spec.get("lower")), _int(spec.get("upper")))
 
 
 def _parents(spec: Mapping[str, object]) -> list[int | str] | None:

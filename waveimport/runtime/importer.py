@@ -33,14 +33,16 @@ from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
 from waveimport.runtime.reconciliation import reconcile
+from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, jobs, lease, schema
-from waveimport.store.destination import Target, Upsert, check_owner, ensure_tables, packet_bytes, remember_columns
+from waveimport.store.destination import Upsert, check_owner, ensure_tables, packet_bytes, remember_columns
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job, NewJob
 from waveimport.store.lease import Held, Holder, Lease
+from waveimport.store.removal import removers
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class RunOptions:
 
     trigger: Trigger = Trigger.MANUAL
     full: bool = False
+    incremental: bool = False
     records: tuple[str, ...] | None = None
     retry_failed: bool = False
     adopt_config: bool = False
@@ -205,6 +208,7 @@ class _Run:
         self.switch = switch
         self.on_turn = on_turn
         self.stack = stack
+        self.destination = writer.database
 
     def go(self) -> RunResult:
         """Choose the job, take its lease, work."""
@@ -264,6 +268,12 @@ class _Run:
             return None if options.retry_failed else True
         if newest.status is JobStatus.FAILED and options.full:
             return True
+        other = "incremental" if options.full else "full" if options.incremental else None
+        if newest.status is not JobStatus.FAILED and newest.mode == other:
+            raise ModeConflict(
+                f"the unfinished job {newest.job_id} is {newest.mode}",
+                help=f"finish it with `waveimport run`, or end it with `waveimport cancel {newest.job_id}`",
+            )
         if options.records is not None and set(options.records) != set(newest.selection or ()):
             was = "all records" if newest.selection is None else ", ".join(newest.selection)
             raise ModeConflict(
@@ -288,44 +298,56 @@ class _Run:
         )
 
     def _create(self) -> Job:
+        settings, records = self.settings, self.plan.records
+        filled = filled_records(self.destination, targets_of(settings, records))
+        since = {}
+        if not self.options.full:
+            since = since_of_new_job(settings, records, self.plan.text, self.writer.database, filled)
         # Time-ordered, and readable by the person who has to type it.
         job_id = f"import_{clock.utc_now():%Y%m%d%H%M%S%f}_{secrets.token_hex(4)}"
         new = NewJob(
             job_id=job_id,
             profile=self.settings.profile,
-            mode="full",
+            mode="incremental" if since else "full",
             config_hash=self.plan.hash,
             config_text=self.plan.text,
             selection=self.options.records,
             waves=self.plan.waves,
+            since=since,
         )
-        return self.writer.transact(lambda connection: jobs.create_job(connection, new))
+        job = self.writer.transact(lambda connection: jobs.create_job(connection, new))
+        if job.job_id == job_id and self.writer.place is not None:
+            # Nobody but this job writes into tables that were empty before it was made.
+            for name, remover in self.writer.place.removers.items():
+                remover.nothing_before = name not in filled
+        return job
 
     # --- the destination ----------------------------------------------------------------------------------------
 
     def _prepare_destination(self) -> None:
         """Create or check the destination tables, before a job is created: a clash leaves nothing behind."""
         settings = self.settings
-        targets = [Target(settings.prefix + record.table_name, record) for record in self.plan.records]
+        targets = targets_of(settings, self.plan.records)
         apart = None
         if settings.destination is not None and not settings.one_database:
             apart = _open(settings.destination.url, settings, self.switch)
             self.stack.callback(apart.close)
             # Undone in reverse: what is landing must end before its database is closed.
             self.stack.callback(self.writer.close)
+            self.destination = apart
 
-        def prepare(connection: Any) -> tuple[dict[str, Upsert], int]:
+        def prepare(connection: Any) -> Place:
             ensure_tables(connection, targets, fence=apart is not None)
             upserts = {target.record.name: Upsert(connection, target) for target in targets}
-            return upserts, packet_bytes(connection)
+            return Place(upserts, packet_bytes(connection), apart, removers(connection, targets))
 
         profile, where = settings.profile, "" if apart is None else apart.name
         self.writer.transact(lambda connection: check_owner(connection, targets, profile=profile, destination=where))
-        upserts, size = self.writer.transact(prepare) if apart is None else apart.run(prepare)
+        place = self.writer.transact(prepare) if apart is None else apart.run(prepare)
         self.writer.transact(
             lambda connection: remember_columns(connection, targets, profile=profile, destination=where)
         )
-        self.writer.prepare(Place(upserts, size, apart))
+        self.writer.prepare(place)
 
     # --- under the lease ----------------------------------------------------------------------------------------
 
@@ -346,8 +368,9 @@ class _Run:
             outcome, client = self._coordinate(job, held)
             difference = None
             if outcome.status is JobStatus.COMPLETED and self.settings.run.reconcile:
-                records = {record.name: record for record in self.plan.records}
-                difference = reconcile(self.writer, held, records, client)
+                difference = reconcile(
+                    self.writer, held, targets_of(self.settings, self.plan.records), client, self.destination
+                )
         except JobCancelled as error:
             return RunResult(ExitCode.INCOMPLETE, job.job_id, error=error)
         except Fenced as error:

@@ -14,9 +14,11 @@ from waveimport.core.settings import ColumnKind, RecordSettings, RunSettings, Se
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, WaveKind
 from waveimport.errors import LoginRefused, QueryRefused, ServerFault, WaveImportError
 from waveimport.netsuite.client import SuiteQLClient
+from waveimport.netsuite.narrowing import changed
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime.importer import credential_fingerprint
-from waveimport.store import accounts, jobs
+from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
+from waveimport.store import accounts, jobs, watermarks
 from waveimport.store.destination import NUMERIC_DIGITS
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job
@@ -100,12 +102,17 @@ def preview(settings: Settings, database: Database | None, *, records: tuple[str
     assert newest is not None or not goes_on
     chosen = select(settings.records, newest.selection if goes_on and newest is not None else records)
     progress = None
-    if goes_on and newest is not None and database is not None:
-        job_id = newest.job_id
+    job_id = "" if newest is None else newest.job_id
+    if goes_on and database is not None:
         progress = database.run(lambda connection: read_progress(connection, job_id))
     kept = {} if progress is None else {name: n for wave in progress.waves for name, n in wave.expected.items()}
     to_count = [record for record in chosen if record.derived_from is None and record.name not in kept]
-    counts = _count(settings, database, to_count) if to_count and action is not Action.REFUSE else {}
+    since: Mapping[str, str] = {}
+    if database is not None and goes_on:
+        since = database.run(lambda connection: watermarks.since_of(connection, job_id))
+    elif database is not None:
+        since = _since(settings, chosen, database)
+    counts = _count(settings, database, to_count, since) if to_count and action is not Action.REFUSE else {}
     by_record = {record.name: _record(settings, record, counts, kept) for record in chosen}
     waves = tuple(
         WavePreview(
@@ -123,7 +130,7 @@ def preview(settings: Settings, database: Database | None, *, records: tuple[str
         why=why,
         job_id=newest.job_id if newest is not None and action is not Action.CREATE else None,
         waves=waves,
-        notes=tuple(_notes(settings, chosen)),
+        notes=tuple(_notes(settings, chosen, since)),
         errors=tuple(value for value in counts.values() if isinstance(value, WaveImportError)),
     )
 
@@ -151,8 +158,24 @@ def _action(settings: Settings, newest: Job | None, records: tuple[str, ...] | N
     return Action.RETRY, f"the job {newest.job_id} failed: a run tries its failed batches again"
 
 
+def _since(settings: Settings, records: Sequence[RecordSettings], database: Database) -> dict[str, str]:
+    """Return since when a new job reads each record that it does not read in full."""
+    apart = None if settings.one_database or settings.destination is None else settings.destination.url
+    file = None if apart is None else sqlite_path(apart)
+    if file is not None and not file.exists():
+        return {}
+    destination = database if apart is None else Database.open_reader(apart)
+    try:
+        filled = filled_records(destination, targets_of(settings, records))
+    finally:
+        if destination is not database:
+            destination.close()
+    found = since_of_new_job(settings, records, redacted_text(settings), database, filled)
+    return {name: since.record for name, since in found.items()}
+
+
 def _count(
-    settings: Settings, database: Database | None, records: Sequence[RecordSettings]
+    settings: Settings, database: Database | None, records: Sequence[RecordSettings], since: Mapping[str, str]
 ) -> dict[str, Bounds | WaveImportError]:
     """Ask the source for each record's bounds. What is wrong with one record alone is its value; else raises."""
     if database is not None:
@@ -172,7 +195,8 @@ def _count(
 
     def ask(record: RecordSettings) -> Bounds | WaveImportError:
         try:
-            return Bounds(*parse_bounds(client.query(bounds_query(record))))
+            narrowed = changed(record, since[record.name]) if record.name in since else record
+            return Bounds(*parse_bounds(client.query(bounds_query(narrowed))))
         except (QueryRefused, ServerFault) as error:
             return error
 
@@ -244,9 +268,9 @@ def _done(progress: JobProgress | None, wave_number: int) -> tuple[int | None, i
     return None, None
 
 
-def _notes(settings: Settings, records: Sequence[RecordSettings]) -> list[str]:
+def _notes(settings: Settings, records: Sequence[RecordSettings], since: Mapping[str, str]) -> list[str]:
     landing = settings.destination or settings.database
-    notes = []
+    notes = [f"{name}: what has changed since {moment} UTC, and what was deleted" for name, moment in since.items()]
     for record in records:
         wide = [
             f"{column.name} decimal({column.precision},{column.scale})"

@@ -1,39 +1,58 @@
 """Compare what was counted at the source with what landed, once a job is completed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 
 from waveimport.core.reconcile import unsettled_counts, verdict
 from waveimport.core.records import parse_bounds
-from waveimport.core.settings import RecordSettings
 from waveimport.errors import Reconciliation, SourceError
+from waveimport.netsuite.narrowing import changed
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime.fetcher import Source
 from waveimport.runtime.writer import Writer
-from waveimport.store import jobs
+from waveimport.store import jobs, watermarks
+from waveimport.store.destination import Target, holds_rows
 from waveimport.store.lease import Lease
 from waveimport.store.progress import read_progress
+from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
 
 
 def reconcile(
-    writer: Writer, held: Lease, records: Mapping[str, RecordSettings], source: Source
+    writer: Writer, held: Lease, targets: Sequence[Target], source: Source, destination: Database
 ) -> Reconciliation | None:
     """Compare, and keep and return the difference if there is one; see `core.reconcile` for what is one.
 
-    A source that cannot be asked any more leaves the job completed, and says so.
+    A record that was read in full and gave no row, while its table holds rows of earlier jobs, is a difference too:
+    a table that is hidden from the role looks empty. A source that cannot be asked any more leaves the job completed,
+    and says so.
     """
     progress = writer.transact(lambda connection: read_progress(connection, held.job_id))
+    since = writer.transact(lambda connection: watermarks.since_of(connection, held.job_id))
+    by_name = {target.record.name: target for target in targets}
     doubtful = [found for wave in progress.waves for found in unsettled_counts(wave)]
+
+    def query(name: str) -> str:
+        record = by_name[name].record
+        narrow = name in since and record.cursor is not None
+        return bounds_query(changed(record, since[name]) if narrow else record)
+
     try:
-        counted = {
-            found.record: parse_bounds(source.query(bounds_query(records[found.record])))[0] for found in doubtful
-        }
+        counted = {found.record: parse_bounds(source.query(query(found.record)))[0] for found in doubtful}
     except SourceError as error:
         log.warning("the rows were not reconciled: %s", error.message)
         return None
     wrong = [words for found in doubtful if (words := verdict(found, counted[found.record])) is not None]
+    for wave in progress.waves:
+        for name, count in wave.expected.items():
+            empty = count == 0 and wave.rows.get(name, 0) == 0 and name not in since
+            if empty and destination.run(partial(holds_rows, target=by_name[name])):
+                wrong.append(
+                    f"`{name}`: no row counted at the source, while `{by_name[name].table}` holds rows of earlier jobs,"
+                    " which were kept"
+                )
     if not wrong:
         return None
     difference = Reconciliation(

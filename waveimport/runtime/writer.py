@@ -18,6 +18,7 @@ from waveimport.errors import DatabaseDown, DiskFull, Fenced, WaveImportError
 from waveimport.runtime import clock
 from waveimport.store.destination import Upsert
 from waveimport.store.landing import Load, land, land_rows_apart, landed
+from waveimport.store.removal import Remover
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,12 @@ MYSQL_LOADERS = 2
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where rows land: `apart` is the destination's own database, None when it is the coordination's; `upserts` by
-    record; `packet_bytes` bounds a statement."""
+    record, and `removers` take from it what is gone; `packet_bytes` bounds a statement."""
 
     upserts: Mapping[str, Upsert]
     packet_bytes: int
     apart: Database | None = None
+    removers: Mapping[str, Remover] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -102,9 +104,10 @@ class Writer:
         place = self.place
         assert place is not None, "the destination is not prepared"
         upsert = place.upserts.get(load.claim.record)
-        own = upsert if place.apart is None else None
+        remover = place.removers.get(load.claim.record)
+        own = (upsert, remover) if place.apart is None else (None, None)
         job = _Job(
-            work=lambda connection: land(connection, load, own, place.packet_bytes),
+            work=lambda connection: land(connection, load, own[0], place.packet_bytes, own[1]),
             prove=lambda connection: landed(connection, load),
             load=load,
         )
@@ -179,7 +182,7 @@ class Writer:
         if place is None or place.apart is None:
             return
         for job in group:
-            if job.load is not None and job.load.rows:
+            if job.load is not None and _changes_rows(job.load):
                 try:
                     self._rows_apart(place, place.apart, job.load)
                 except WaveImportError as error:
@@ -188,7 +191,8 @@ class Writer:
     @staticmethod
     def _rows_apart(place: Place, apart: Database, load: Load) -> None:
         upsert = place.upserts[load.claim.record]
-        if not apart.run(lambda connection: land_rows_apart(connection, load, upsert, place.packet_bytes)):
+        remover = place.removers.get(load.claim.record)
+        if not apart.run(lambda connection: land_rows_apart(connection, load, upsert, place.packet_bytes, remover)):
             raise Fenced(f"batch {load.claim.batch_id} was taken over")
 
     # --- MySQL --------------------------------------------------------------------------------------------------
@@ -198,7 +202,7 @@ class Writer:
             place = self.place
             assert place is not None
             try:
-                if place.apart is not None and job.load is not None and job.load.rows:
+                if place.apart is not None and job.load is not None and _changes_rows(job.load):
                     self._rows_apart(place, place.apart, job.load)
                 job.future.set_result(self.database.run(job.work, prove=job.prove))
             except BaseException as error:
@@ -219,6 +223,10 @@ def _in_savepoint(connection: Any, job: _Job) -> tuple[Any, BaseException | None
         raise
     savepoint.commit()
     return answer, None
+
+
+def _changes_rows(load: Load) -> bool:
+    return bool(load.rows) or load.removal is not None
 
 
 def _raiser(error: WaveImportError) -> Work:

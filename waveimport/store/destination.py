@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from waveimport.core.settings import Column, ColumnKind, RecordSettings
+from waveimport.core.settings import Column, ColumnKind, Deletes, RecordSettings
 from waveimport.errors import BadData, KeyTooWide, TableClash
 from waveimport.store.dialect import now, upsert
 from waveimport.store.existing import Wanted, check_existing
@@ -22,6 +22,8 @@ from waveimport.store.refusals import refusal
 from waveimport.store.tables import import_columns
 
 FENCE_TABLE = "_waveimport_fence"
+DELETED_COLUMN = "_deleted_at"
+"""When a row was found to be gone at the source, for records with deletes = "soft"; NULL while it is there."""
 SQLITE_ROWS_A_STATEMENT = 200
 """SQLite keeps prepared statements with what was last bound to them: a statement of 1,000 rows costs 2 MB, and is no
 faster."""
@@ -81,7 +83,9 @@ def _types(target: Target, *, mysql: bool) -> dict[str, str]:
     types = {
         column.target: column_type(column, mysql=mysql, key=column.name in record.key) for column in record.columns
     }
-    return {**types, "_job_id": "VARCHAR(64)" if mysql else "TEXT", "_synced_at": "DATETIME(6)" if mysql else "TEXT"}
+    moment = "DATETIME(6)" if mysql else "TEXT"
+    types |= {"_job_id": "VARCHAR(64)" if mysql else "TEXT", "_synced_at": moment}
+    return {**types, DELETED_COLUMN: moment} if record.deletes is Deletes.SOFT else types
 
 
 def _key_bytes(column: Column) -> int:
@@ -158,6 +162,7 @@ def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: b
     for target in targets:
         if target.table not in existing:
             connection.execute(text(create_statement(connection, target).replace(":", "\\:")))
+        _ensure_parent_index(connection, target)
     if fence:
         job_id = "VARCHAR(64)" if connection.dialect.name != "sqlite" else "TEXT"
         ascii_id = " CHARACTER SET ascii COLLATE ascii_bin" if connection.dialect.name != "sqlite" else ""
@@ -168,6 +173,40 @@ def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: b
                 " PRIMARY KEY (job_id, batch_id))"
             )
         )
+
+
+def _ensure_parent_index(connection: Connection, target: Target) -> None:
+    """Index the column that names a derived row's parent: what a parent has no more is looked for by it."""
+    record = target.record
+    if record.parent_key is None or record.deletes is Deletes.IGNORE:
+        return
+    column = record.column(record.parent_key)
+    inspector = inspect(connection)
+    # What was made in this very transaction is not in what an inspector has kept.
+    inspector.clear_cache()
+    leading = [index["column_names"][:1] for index in inspector.get_indexes(target.table)]
+    if target.key_targets[0] == column.target or [column.target] in leading:
+        return
+    name = quote(connection, f"{target.table[:40]}_by_parent")
+    prefix = "(255)" if connection.dialect.name != "sqlite" and _is_long(record, column) else ""
+    on = f"{quote(connection, target.table)} ({quote(connection, column.target)}{prefix})"
+    connection.execute(text(f"CREATE INDEX {name} ON {on}"))
+
+
+def _is_long(record: RecordSettings, column: Column) -> bool:
+    return column.kind is ColumnKind.TEXT and column.name not in record.key
+
+
+def table_exists(connection: Connection, target: Target) -> bool:
+    """Whether a destination table is there."""
+    return inspect(connection).has_table(target.table)
+
+
+def holds_rows(connection: Connection, target: Target) -> bool:
+    """Whether a destination table holds any row that is not marked as deleted."""
+    there = f" WHERE {DELETED_COLUMN} IS NULL" if target.record.deletes is Deletes.SOFT else ""
+    found = connection.execute(text(f"SELECT 1 FROM {quote(connection, target.table)}{there} LIMIT 1"))
+    return found.first() is not None
 
 
 def check_owner(connection: Connection, targets: Sequence[Target], *, profile: str, destination: str) -> None:
@@ -248,16 +287,18 @@ class Upsert:
         self._width = len(columns)
         updates = [quote(connection, column.target) for column in columns if column.target not in keys]
         updates += ["_job_id", "_synced_at"]
+        # A row that comes back is a row again.
+        revived = f", {DELETED_COLUMN} = NULL" if target.record.deletes is Deletes.SOFT else ""
         table = quote(connection, target.table)
         # _job_id and _synced_at come first, so that on SQLite ?1 and ?2 serve every row of the statement.
         self._head = f"INSERT INTO {table} (_job_id, _synced_at, {', '.join(names)}) VALUES "
         if self.mysql:
             pairs = ", ".join(f"{name} = VALUES({name})" for name in updates)
-            self._tail = f" ON DUPLICATE KEY UPDATE {pairs}"
+            self._tail = f" ON DUPLICATE KEY UPDATE {pairs}{revived}"
         else:
             conflict = ", ".join(quote(connection, name) for name in target.key_targets)
             pairs = ", ".join(f"{name} = excluded.{name}" for name in updates)
-            self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}"
+            self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}{revived}"
         self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
         self._chunk = max(1, min(SQLITE_ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
         self._statements: dict[int, str] = {}

@@ -3,7 +3,8 @@
 Each function is one transaction's work on the connection that it is handed; `Database.run` gives it one.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from waveimport.core.graph import PlannedWave
+from waveimport.core.increments import Since
 from waveimport.core.ranges import plan_batch_id
 from waveimport.core.waves import (
     BatchKind,
@@ -27,6 +29,7 @@ from waveimport.errors import Fenced, JobCancelled, UnknownJob
 from waveimport.store import journal
 from waveimport.store.dialect import now
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
+from waveimport.store.watermarks import plan_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a job is created from. `waves` are those of `core.graph.plan_waves`."""
+    """What a job is created from. `waves` are those of `core.graph.plan_waves`; `since` says of main records from when
+    on their changes are read, the others are read in full."""
 
     job_id: str
     profile: str
@@ -62,6 +66,7 @@ class NewJob:
     config_text: str
     selection: tuple[str, ...] | None
     waves: tuple[PlannedWave, ...]
+    since: Mapping[str, Since] = field(default_factory=dict)
 
 
 def _job(row: Row[Any]) -> Job:
@@ -174,7 +179,7 @@ def create_job(connection: Connection, new: NewJob) -> Job:
                     kind=BatchKind.PLAN.value,
                     priority=0,
                     status=BatchStatus.PENDING.value,
-                    spec="{}",
+                    spec=msgspec.json.encode(plan_spec(new.since.get(record))).decode(),
                     created_at=now(),
                     updated_at=now(),
                 )

@@ -6,6 +6,7 @@ rows, then the derived waves (which must not be sealed), then their batches. No 
 lock of the job.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,10 @@ from waveimport.store import journal
 from waveimport.store.batches import Claim, fence
 from waveimport.store.destination import Row, Upsert, raise_fence
 from waveimport.store.dialect import after, now
+from waveimport.store.removal import Removal, Remover
 from waveimport.store.tables import wave_batches, wave_coordination
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class NewBatch:
 class Load:
     """One page to land. `rows` in the order of the record's columns; `resume_key` (the key of the last row landed so
     far, None before the first) and `spec` are written as they stand; `done` completes the batch; `event` is kept in
-    `batch_events`."""
+    `batch_events`; `removal` says what is gone from the record's table with it."""
 
     claim: Claim
     lease_seconds: float
@@ -48,6 +52,7 @@ class Load:
     done: bool = False
     children: tuple[NewBatch, ...] = field(default=())
     event: str | None = None
+    removal: Removal | None = None
 
 
 class _Sealed(WaveImportError):
@@ -165,24 +170,43 @@ def make_children(connection: Connection, load: Load) -> None:
         journal.batch_event(connection, job_id, load.claim.batch_id, load.event, load.claim.attempt)
 
 
-def land(connection: Connection, load: Load, upsert: Upsert | None, packet_bytes: int) -> bool:
-    """T4 in one database. False when this attempt was fenced: the caller rolls back or has nothing to keep."""
+def land(
+    connection: Connection, load: Load, upsert: Upsert | None, packet_bytes: int, remover: Remover | None = None
+) -> bool:
+    """T4 in one database. False when this attempt was fenced: the caller rolls back or has nothing to keep.
+
+    `upsert` and `remover` are None where the rows are another database's.
+    """
     if not take_fence(connection, load):
         return False
-    if load.rows and upsert is not None:
-        upsert.execute(connection, load.rows, job_id=load.claim.job_id, packet_bytes=packet_bytes)
+    _rows(connection, load, upsert, packet_bytes, remover)
     make_children(connection, load)
     return True
 
 
-def land_rows_apart(connection: Connection, load: Load, upsert: Upsert, packet_bytes: int) -> bool:
+def _rows(
+    connection: Connection, load: Load, upsert: Upsert | None, packet_bytes: int, remover: Remover | None
+) -> None:
+    """T4 (b): the rows that came, then those that are gone."""
+    job_id = load.claim.job_id
+    if load.rows and upsert is not None:
+        upsert.execute(connection, load.rows, job_id=job_id, packet_bytes=packet_bytes)
+    if load.removal is not None and remover is not None:
+        removed = remover.execute(connection, load.removal, job_id)
+        if removed:
+            log.info("%s: %d rows are gone at the source and were removed", load.claim.batch_id, removed)
+
+
+def land_rows_apart(
+    connection: Connection, load: Load, upsert: Upsert, packet_bytes: int, remover: Remover | None = None
+) -> bool:
     """The rows of a page into a destination of its own, before T4 in the coordination database; idempotent.
 
     False when a later attempt of the batch has been here.
     """
     if not raise_fence(connection, load.claim.job_id, load.claim.batch_id, load.claim.attempt):
         return False
-    upsert.execute(connection, load.rows, job_id=load.claim.job_id, packet_bytes=packet_bytes)
+    _rows(connection, load, upsert, packet_bytes, remover)
     return True
 
 

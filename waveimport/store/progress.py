@@ -40,7 +40,9 @@ def read_progress(connection: Connection, job_id: str) -> JobProgress:
         counted = batches[wave]
         status = BatchStatus(row.status)
         counted[status] = counted.get(status, 0) + row.batches
-        rows[wave][row.record] = rows[wave].get(row.record, 0) + int(row.rows)
+        # A batch that looks for changed lines stands in their parents' wave, and lands none itself.
+        if row.record in rows[wave]:
+            rows[wave][row.record] += int(row.rows)
         tries[wave] = tries.get(wave, 0) + int(row.tries)
         # A pending batch is touched by handing it back; only a landing or a claim shows that a wave moves.
         if status is not BatchStatus.PENDING and (wave not in last or row.last > last[wave]):

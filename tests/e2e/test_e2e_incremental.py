@@ -1,0 +1,321 @@
+"""Daily runs: what changed at the source, deletions included, is read, and nothing else is."""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import DEEP, SMALL, Project, simulated
+
+from waveimport.errors import ExitCode
+from waveimport.runtime.config import load_settings
+from waveimport.runtime.importer import RunOptions, RunResult, run_import
+from waveimport.simulator.changes import Changes
+from waveimport.simulator.faults import Fault, FaultKind, Faults
+from waveimport.simulator.handle import Simulator, records_toml
+
+DAILY = f"{SMALL}\nlookback_seconds = 1"
+
+
+def with_cursors(records: str) -> str:
+    """Return the account's records, made incremental; closed orders are none of them."""
+    for name, cursor in (
+        ("subsidiary", "lastmodifieddate"),
+        ("customer", "lastmodifieddate"),
+        ("vendor", "lastmodifieddate"),
+        ("item", "lastmodifieddate"),
+        ("salesorder", "lastmodifieddate"),
+        ("salesorderline", "linelastmodifieddate"),
+    ):
+        records = records.replace(f"[records.{name}]\n", f'[records.{name}]\ncursor = "{cursor}"\n')
+    return records.replace("type = 'SalesOrd'", "type = 'SalesOrd' AND status <> 'H'")
+
+
+@pytest.fixture
+def live(account: Path, tmp_path: Path) -> Iterator[Simulator]:
+    """An account of a test's own, which changes."""
+    own = tmp_path / "live.sqlite"
+    shutil.copy(account, own)
+    with Simulator(data=own, scale=0.002, live=True) as running:
+        yield running
+
+
+@pytest.fixture
+def project(tmp_path: Path, database_url: str, live: Simulator) -> Project:
+    return simulated(tmp_path, database_url, live, run=DAILY, records=with_cursors(records_toml()))
+
+
+def run(project: Project, **options: Any) -> RunResult:
+    """Run in this process: two hundred starts of another would be most of the time."""
+    return run_import(load_settings(project.config, {}, secrets=True), RunOptions(**options))
+
+
+def imported(project: Project, **options: Any) -> str:
+    """Run to a completed job and return its mode."""
+    result = run(project, **options)
+    assert result.exit_code is ExitCode.OK, result
+    [(mode, status)] = project.query(f"SELECT mode, status FROM import_jobs WHERE job_id = '{result.job_id}'")
+    assert status == "completed"
+    return str(mode)
+
+
+def change(live: Simulator, sql: str, *values: Any) -> None:
+    """Change the account as its script does not."""
+    with contextlib.closing(sqlite3.connect(live.data, timeout=60)) as account:
+        account.execute(sql, values)
+        account.commit()
+
+
+def now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def queries_of(live: Simulator, since: int) -> list[str]:
+    return [request.query for request in live.requests[since:]]
+
+
+# --- the daily run ----------------------------------------------------------------------------------------------
+
+
+def test_runs_after_rounds_of_changes_leave_both_databases_equal_to_the_source(
+    project: Project, live: Simulator
+) -> None:
+    """With requests in proportion to what changed: the first import takes over a hundred."""
+    assert imported(project) == "full"
+    first = len(live.requests)
+    assert first > 100
+    changes, last = Changes(live.data, seed=7), 0
+    for number in range(200 if DEEP else 12):
+        count = 1 + number % 7
+        done = changes.round(count)
+        before = len(live.requests)
+        assert imported(project) == "incremental"
+        project.assert_equals_source(live.data)
+        # Of five main records: time, bounds, deletions, what left; then for what changed its rows and lines, and for
+        # what was deleted one question a record. What the run before has read is in the look-back and read again.
+        assert len(live.requests) - before <= 8 + 5 * 3 + 2 + 4 * (count + last), (done, queries_of(live, before))
+        last = count
+    project.assert_coordination_is_whole()
+
+
+def test_what_changes_while_it_is_read_is_in_after_the_next_run_at_the_latest(
+    project: Project, live: Simulator
+) -> None:
+    live.set_faults(Faults(changes_every=2, changes_seed=3))
+    assert (
+        imported(
+            project,
+        )
+        == "full"
+    )
+    live.set_faults(Faults(changes_every=1, changes_seed=4))
+    assert imported(project) == "incremental"
+    live.set_faults(Faults())
+    assert imported(project) == "incremental"
+    project.assert_equals_source(live.data)
+
+
+def test_a_daily_run_that_is_stopped_anywhere_costs_no_change(tmp_path: Path, live: Simulator) -> None:
+    """Every kind of change before each of the runs, which are stopped after so many requests; the next goes on."""
+    project = simulated(
+        tmp_path, f"sqlite:///{tmp_path / 'rows.db'}", live, run=DAILY, records=with_cursors(records_toml())
+    )
+    imported(project)
+    changes = Changes(live.data, seed=5)
+    paused = 0
+    for after in range(1, 40, 4):
+        changes.each_once()
+        asked = len(live.requests)
+        down = tuple(range(asked + after, asked + 200))
+        live.set_faults(Faults(fault=(Fault(FaultKind.UNAVAILABLE, requests=down),)))
+        paused += run(project, max_runtime_seconds=0.5).exit_code is ExitCode.PAUSED
+        live.set_faults(Faults())
+        imported(project)
+        project.assert_equals_source(live.data)
+    assert paused > 5
+
+
+# --- when all is read anew ----------------------------------------------------------------------------------------
+
+
+def test_a_full_run_in_place_removes_what_no_log_of_deletions_has_told(project: Project, live: Simulator) -> None:
+    imported(project)
+    change(live, 'DELETE FROM "transaction" WHERE id % 5 = 0')
+    change(live, 'DELETE FROM transactionline WHERE "transaction" % 5 = 0 OR uniquekey % 7 = 0')
+    change(live, "DELETE FROM customer WHERE id % 3 = 0")
+    assert imported(project) == "incremental"
+    with pytest.raises(AssertionError):
+        project.assert_equals_source(live.data)
+    assert imported(project, full=True) == "full"
+    project.assert_equals_source(live.data)
+    assert imported(project) == "incremental"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('email = "text", ', ""),
+        ("status <> 'H'", "status <> 'F'"),
+        ('memo = "text", linelastmodifieddate', "linelastmodifieddate"),
+    ],
+)
+def test_a_record_that_is_configured_otherwise_is_read_in_full_with_its_family_and_no_other(
+    project: Project, live: Simulator, old: str, new: str
+) -> None:
+    imported(project)
+    assert old in project.records
+    if "status" in old:
+        project.records = project.records.replace(old, new)
+    else:
+        imported(project)
+        project.records = project.records.replace(old, new)
+    project.write(DAILY)
+    before = len(live.requests)
+    assert imported(project) == "incremental", "the others still are"
+    asked = queries_of(live, before)
+    family = ("customer",) if "email" in old else ("transaction", "transactionline")
+    for table in ("customer", "vendor", "transaction"):
+        bounds = [query for query in asked if query.startswith("SELECT COUNT") and f"FROM {table} t" in query]
+        assert ("TO_DATE" not in bounds[0]) is (table in family), table
+    project.assert_equals_source(live.data)
+
+
+@pytest.mark.parametrize("table", ["salesorder", "salesorderline"])
+@pytest.mark.parametrize("how", ["DROP TABLE", "DELETE FROM"])
+def test_a_table_that_was_dropped_or_emptied_is_filled_again(
+    project: Project, live: Simulator, table: str, how: str
+) -> None:
+    imported(project)
+    project.execute(f"{how} {table}")
+    assert imported(project) == "incremental"
+    project.assert_equals_source(live.data)
+
+
+def test_a_failed_run_moves_no_watermark_and_the_next_reads_what_it_missed(project: Project, live: Simulator) -> None:
+    imported(project)
+    marks = project.query("SELECT record, watermark FROM import_watermarks ORDER BY record")
+    assert [row[0] for row in marks] == ["customer", "item", "salesorder", "salesorderline", "subsidiary", "vendor"]
+    number = project.query("SELECT MIN(id) FROM salesorder", landing=True)[0][0]
+    change(live, f"UPDATE \"transaction\" SET memo = 'new', lastmodifieddate = '{now()}' WHERE id = {number}")
+    live.set_faults(Faults(hidden_tables=("deletedrecord",)))
+    result = run(project)
+    assert result.exit_code is ExitCode.INCOMPLETE
+    failed = project.query("SELECT error FROM wave_batches WHERE status = 'failed' AND record = 'customer'")
+    assert "deletedrecord" in failed[0][0]
+    assert project.query("SELECT record, watermark FROM import_watermarks ORDER BY record") == marks
+    live.set_faults(Faults())
+    assert run(project).exit_code is ExitCode.OK
+    project.assert_equals_source(live.data)
+    assert project.query("SELECT record, watermark FROM import_watermarks ORDER BY record") > marks
+
+
+def test_what_full_and_incremental_do_beside_an_unfinished_job_of_the_other_mode(
+    project: Project, live: Simulator
+) -> None:
+    imported(project)
+    live.set_faults(Faults(latency_seconds=0.4))
+    assert run(project, incremental=True, max_runtime_seconds=0.2).exit_code is ExitCode.PAUSED
+    live.set_faults(Faults())
+    done = project.run("run", "--full")
+    assert done.returncode == 2
+    assert "is incremental" in done.stderr
+    assert "waveimport cancel import_" in done.stderr
+    assert imported(project, incremental=True) == "incremental"
+
+
+# --- what is gone -------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_gone_may_be_marked_or_kept_and_those_that_come_back_are_there_again(
+    tmp_path: Path, database_url: str, live: Simulator
+) -> None:
+    records = with_cursors(records_toml())
+    records = records.replace("[records.salesorder]\n", '[records.salesorder]\ndeletes = "soft"\n')
+    records = records.replace("[records.salesorderline]\n", '[records.salesorderline]\ndeletes = "soft"\n')
+    records = records.replace("[records.customer]\n", '[records.customer]\ndeletes = "ignore"\n')
+    project = simulated(tmp_path, database_url, live, run=DAILY, records=records)
+    imported(project)
+    number = project.query("SELECT MIN(id) FROM salesorder", landing=True)[0][0]
+    (line,) = project.query(f"SELECT MIN(uniquekey) FROM salesorderline WHERE `transaction` > {number}", landing=True)[
+        0
+    ]
+    customers = project.query("SELECT COUNT(*) FROM customer", landing=True)
+    change(live, 'CREATE TABLE kept AS SELECT * FROM "transaction" WHERE id = ?', number)
+    change(live, 'DELETE FROM "transaction" WHERE id = ?', number)
+    change(live, "DELETE FROM customer WHERE id = 1002")
+    for gone in (number, 1002):
+        change(live, "INSERT INTO deletedrecord VALUES (?, 1, NULL, NULL, 'x', ?)", gone, now())
+    change(live, "UPDATE transactionline SET mainline = 'F' WHERE uniquekey = ?", line)
+    owner = f'(SELECT "transaction" FROM transactionline WHERE uniquekey = {line})'
+    change(live, f'UPDATE "transaction" SET lastmodifieddate = ? WHERE id = {owner}', now())
+    change(live, "DELETE FROM transactionline WHERE uniquekey = ?", line)
+    imported(project)
+
+    def marked(table: str) -> set[int]:
+        key = "id" if table == "salesorder" else "uniquekey"
+        return {
+            row[0] for row in project.query(f"SELECT {key} FROM {table} WHERE _deleted_at IS NOT NULL", landing=True)
+        }
+
+    of_order = project.query(f"SELECT uniquekey FROM salesorderline WHERE `transaction` = {number}", landing=True)
+    assert marked("salesorder") == {number}
+    assert marked("salesorderline") == {line, *(row[0] for row in of_order)}
+    assert project.query("SELECT COUNT(*) FROM customer", landing=True) == customers
+    change(live, 'INSERT INTO "transaction" SELECT * FROM kept')
+    change(live, 'UPDATE "transaction" SET lastmodifieddate = ? WHERE id = ?', now(), number)
+    imported(project)
+    assert marked("salesorder") == set()
+    assert marked("salesorderline") == {line}
+
+
+def test_a_table_that_suddenly_gives_no_row_is_an_alert_and_its_rows_are_kept(
+    project: Project, live: Simulator
+) -> None:
+    """What is hidden from the role looks empty to some queries."""
+    imported(project)
+    change(live, "ALTER TABLE vendor RENAME TO hidden")
+    change(live, "CREATE TABLE vendor AS SELECT * FROM hidden WHERE 0")
+    before = project.query("SELECT COUNT(*) FROM vendor", landing=True)
+    result = run(project, full=True)
+    assert result.exit_code is ExitCode.RECONCILIATION
+    assert result.error is not None
+    assert "`vendor`: no row counted at the source" in result.error.message
+    assert project.query("SELECT COUNT(*) FROM vendor", landing=True) == before
+    alerts = project.run("status", "--exit-code")
+    assert alerts.returncode == 20
+    assert "no row counted" in alerts.stdout
+
+
+def test_rows_in_a_database_of_their_own_go_there_too(tmp_path: Path, live: Simulator) -> None:
+    project = simulated(
+        tmp_path,
+        f"sqlite:///{tmp_path / 'own.db'}",
+        live,
+        run=DAILY,
+        records=with_cursors(records_toml()),
+        destination=f"sqlite:///{tmp_path / 'rows.db'}",
+    )
+    imported(project)
+    changes = Changes(live.data, seed=11)
+    for _ in range(5):
+        changes.round(10)
+        assert imported(project) == "incremental"
+        project.assert_equals_source(live.data)
+
+
+# --- when the clock is read ---------------------------------------------------------------------------------------
+
+
+def test_the_watermark_is_the_sources_time_before_anything_was_read_minus_the_look_back(
+    project: Project, live: Simulator
+) -> None:
+    before = datetime.now(UTC).replace(tzinfo=None)
+    live.set_faults(Faults(latency_seconds=0.05))
+    imported(project)
+    (first,) = project.query("SELECT MIN(watermark) FROM import_watermarks")[0]
+    mark = first if isinstance(first, datetime) else datetime.fromisoformat(first)
+    assert before - timedelta(seconds=3) <= mark <= before + timedelta(seconds=1)

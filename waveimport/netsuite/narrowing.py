@@ -1,0 +1,108 @@
+"""Which rows of a record a query of an incremental job is about: the record again, narrowed by its `where`.
+
+A record that is narrowed is asked by the same queries as any other, so that paging, ranges and counting have one form.
+
+A cursor is compared twice. `TO_CHAR(SYS_EXTRACT_UTC(…))` is exact to the second and in UTC, whatever the account's
+time zone is; `TO_DATE` of a day that lies before the moment in every time zone lets the service use its index.
+
+Source: Oracle, "SuiteQL Syntax and Examples": TO_DATE is never mixed with TO_TIMESTAMP. That a text and an index
+condition stand side by side is our own precaution.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from waveimport.core.settings import Column, ColumnKind, RecordSettings
+from waveimport.netsuite.suiteql import column_name, comparable, name_of
+
+MOMENT_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+"""A moment in a batch: UTC, to the second, as NetSuite's cursors are."""
+
+_ZONES: Final = timedelta(days=1)
+"""No clock of an account is further from UTC."""
+
+DELETED: Final = RecordSettings(
+    "deletedrecord",
+    "deletedrecord",
+    (
+        Column("recordid", ColumnKind.INTEGER, target="recordid"),
+        Column("deleteddate", ColumnKind.TIMESTAMP, target="deleteddate"),
+    ),
+    key=("recordid",),
+    cursor="deleteddate",
+)
+"""The log of deleted base records; lines are not in it. Ids of all kinds of records are in one column."""
+
+
+def changed(record: RecordSettings, since: str) -> RecordSettings:
+    """Return the record narrowed to rows whose cursor is at `since` or later. Raises ValueError without a cursor."""
+    return _narrowed(record, _since(record, since))
+
+
+def deleted(since: str) -> RecordSettings:
+    """Return the log of deletions narrowed to those at `since` or later."""
+    return changed(DELETED, since)
+
+
+def alive(record: RecordSettings) -> RecordSettings:
+    """Return the record with its key alone, to be asked which of some keys (given as parents) it still has."""
+    return replace(_key_only(record), parent_key=record.key[0])
+
+
+def left(record: RecordSettings, since: str) -> RecordSettings:
+    """Return the keys of rows that have changed and are not, or no longer, the record's by its `where`.
+
+    Where the condition is NULL the row is not the record's either, so it is not simply negated.
+    """
+    condition = f"CASE WHEN ({record.where}) THEN 1 ELSE 0 END = 0"
+    return _narrowed(replace(_key_only(record), where=condition), _since(record, since))
+
+
+def changed_parents(record: RecordSettings, ancestors: Sequence[RecordSettings], since: str) -> RecordSettings:
+    """Return the parents of a derived record's changed rows, one row per changed row.
+
+    `ancestors` are its parent, that one's parent and so on to the main record: lines of transactions that are not the
+    main record's are no business of it.
+    """
+    assert record.parent_key is not None
+    parent = record.column(record.parent_key)
+    only = replace(record, columns=(parent,), key=(parent.name,), derived_from=None, parent_key=None)
+    conditions = [_since(record, since)]
+    within = _within(ancestors)
+    if within is not None:
+        conditions.append(f"{column_name(parent.name)} IN ({within})")
+    return _narrowed(only, *conditions)
+
+
+def _within(ancestors: Sequence[RecordSettings]) -> str | None:
+    """Return the SELECT of the keys that the first ancestor has; None where every key is among them."""
+    if all(one.where is None for one in ancestors):
+        return None
+    first, *rest = ancestors
+    conditions = [f"({first.where})"] if first.where else []
+    inner = _within(rest) if rest else None
+    if inner is not None and first.parent_key is not None:
+        conditions.append(f"{name_of(first.parent_key)} IN ({inner})")
+    return f"SELECT {name_of(first.key[0])} FROM {name_of(first.table)} WHERE {' AND '.join(conditions)}"
+
+
+def _key_only(record: RecordSettings) -> RecordSettings:
+    return replace(record, columns=(record.column(record.key[0]),), key=record.key[:1])
+
+
+def _since(record: RecordSettings, since: str) -> str:
+    if record.cursor is None:
+        raise ValueError(f"{record.name} has no cursor")
+    column = record.column(record.cursor)
+    day = (datetime.strptime(since, MOMENT_FORMAT) - _ZONES).strftime("%Y-%m-%d")
+    coarse = f"{column_name(column.name)} >= TO_DATE('{day}','YYYY-MM-DD')"
+    if column.kind is ColumnKind.DATE:
+        return coarse
+    return f"{coarse} AND {comparable(column)} >= '{since}'"
+
+
+def _narrowed(record: RecordSettings, *conditions: str) -> RecordSettings:
+    own = [f"({record.where})"] if record.where else []
+    return replace(record, where=" AND ".join([*own, *conditions]))

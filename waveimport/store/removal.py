@@ -1,0 +1,151 @@
+"""Rows that are gone at the source go from the destination, with what derives from them, in the commit that knows it.
+
+What is gone is known in three ways: keys that the source no longer has; rows of a range, or of some parents, that a
+job has read whole without meeting them. The last two are told by `_job_id`, which every row that a job lands carries.
+
+Rows are looked for before anything is deleted: mostly there are none, a DELETE that finds nothing still locks, and
+MariaDB before 11.1 reads the whole table for a DELETE with a subquery.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.engine import Connection
+
+from waveimport.core.ranges import chunks
+from waveimport.core.settings import Deletes
+from waveimport.store.destination import DELETED_COLUMN, Target, quote
+from waveimport.store.dialect import now
+
+KEYS_AT_ONCE = 500
+Key = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class GoneKeys:
+    """Rows with these first keys are gone, and whatever derives from them."""
+
+    keys: Sequence[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRange:
+    """All rows with lower < first key <= upper (None is open) were read by the job: others there are gone."""
+
+    lower: int | None
+    upper: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadParents:
+    """All rows of these parents were read by the job: others of theirs are gone."""
+
+    parents: Sequence[Key]
+
+
+Removal = GoneKeys | ReadRange | ReadParents
+
+
+class Remover:
+    """Removes rows of one record's table and of those that derive from it.
+
+    `nothing_before` may be set while the table holds no rows but those of the job at work: what a job has read whole
+    then has nothing to remove.
+    """
+
+    def __init__(self, connection: Connection, target: Target, below: Sequence["Remover"]) -> None:
+        record = target.record
+        self._table = quote(connection, target.table)
+        self._key = quote(connection, target.key_targets[0])
+        self._parent = None
+        if record.parent_key is not None:
+            self._parent = quote(connection, record.column(record.parent_key).target)
+        self._deletes = record.deletes
+        self._below = below
+        self._clock = str(now().compile(dialect=connection.dialect)).replace(":", "\\:")
+        self.nothing_before = False
+
+    def execute(self, connection: Connection, removal: Removal, job_id: str) -> int:
+        """Remove what is gone; return how many rows of this table went, those marked as deleted included."""
+        if self._deletes is Deletes.IGNORE:
+            return 0
+        match removal:
+            case GoneKeys(keys):
+                return sum(
+                    self._remove(connection, f"{self._key} IN :members", {"members": list(part)}, part)
+                    for part in chunks(keys, KEYS_AT_ONCE)
+                )
+            case _ if self.nothing_before:
+                return 0
+            case ReadParents(parents):
+                return sum(
+                    self._remove(
+                        connection,
+                        f"{self._parent} IN :members AND _job_id <> :job",
+                        {"members": list(part), "job": job_id},
+                    )
+                    for part in chunks(parents, KEYS_AT_ONCE)
+                )
+            case ReadRange(lower, upper):
+                conditions, binds = ["_job_id <> :job"], dict[str, Any](job=job_id)
+                for sign, bound, name in ((">", lower, "lower"), ("<=", upper, "upper")):
+                    if bound is not None:
+                        conditions.append(f"{self._key} {sign} :{name}")
+                        binds[name] = bound
+                return self._remove(connection, " AND ".join(conditions), binds)
+
+    def _remove(
+        self, connection: Connection, condition: str, binds: dict[str, Any], known: Sequence[Key] | None = None
+    ) -> int:
+        """Remove the rows that meet a condition, then what derives from keys that no row has any more.
+
+        `known` are the keys where they are known beforehand: what derives from them goes even if their own rows went
+        earlier.
+        """
+        soft = self._deletes is Deletes.SOFT
+        there = f"{condition} AND {DELETED_COLUMN} IS NULL" if soft else condition
+        keys = self._keys(connection, there, binds)
+        removed = 0
+        if keys:
+            change = (
+                f"UPDATE {self._table} SET {DELETED_COLUMN} = {self._clock}" if soft else f"DELETE FROM {self._table}"
+            )
+            removed = connection.execute(_statement(f"{change} WHERE {there}", binds), binds).rowcount
+        if self._below:
+            self._cascade(connection, list(known) if known is not None else keys, soft=soft)
+        return removed
+
+    def _cascade(self, connection: Connection, keys: Sequence[Key], *, soft: bool) -> None:
+        for part in chunks(keys, KEYS_AT_ONCE):
+            live = f" AND {DELETED_COLUMN} IS NULL" if soft else ""
+            still = set(self._keys(connection, f"{self._key} IN :members{live}", {"members": list(part)}))
+            gone = [key for key in part if key not in still]
+            for remover in self._below:
+                if gone and remover._deletes is not Deletes.IGNORE:
+                    remover._remove(connection, f"{remover._parent} IN :members", {"members": gone})
+
+    def _keys(self, connection: Connection, condition: str, binds: dict[str, Any]) -> list[Key]:
+        sql = f"SELECT DISTINCT {self._key} FROM {self._table} WHERE {condition}"
+        return list(connection.execute(_statement(sql, binds), binds).scalars())
+
+
+def _statement(sql: str, binds: dict[str, Any]) -> Any:
+    expanding: list[Any] = [bindparam(name, expanding=True) for name, value in binds.items() if isinstance(value, list)]
+    return text(sql).bindparams(*expanding)
+
+
+def removers(connection: Connection, targets: Sequence[Target]) -> dict[str, Remover]:
+    """Return what removes rows of each record, each knowing those that derive from it."""
+    made: dict[str, Remover] = {}
+
+    def make(target: Target) -> Remover:
+        below = [make(other) for other in targets if other.record.derived_from == target.record.name]
+        made[target.record.name] = Remover(connection, target, below)
+        return made[target.record.name]
+
+    for target in targets:
+        if target.record.derived_from is None:
+            make(target)
+    return made

@@ -1,0 +1,73 @@
+"""Watermarks: from when on the next job of a profile reads the changes of a record.
+
+They move in the transaction that completes a job, and only then: what a failed job has left out lies behind the old
+ones still.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from waveimport.core.increments import Since, Watermark
+from waveimport.core.waves import BatchKind
+from waveimport.store.dialect import now, upsert
+from waveimport.store.tables import import_jobs, import_watermarks, wave_batches
+
+MOMENT_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def read(connection: Connection, profile: str) -> dict[str, Watermark]:
+    """Return the watermarks of a profile, by record."""
+    rows = connection.execute(
+        select(import_watermarks.c.record, import_watermarks.c.watermark, import_jobs.c.config_text)
+        .select_from(import_watermarks.outerjoin(import_jobs, import_jobs.c.job_id == import_watermarks.c.job_id))
+        .where(import_watermarks.c.profile == profile)
+    )
+    return {row.record: Watermark(row.watermark.strftime(MOMENT_FORMAT), row.config_text) for row in rows}
+
+
+def plan_spec(since: Since | None) -> dict[str, object]:
+    """Return what the planning batch of a main record is told: nothing for a full read."""
+    return {} if since is None else {"since": since.record, "below": dict(since.below)}
+
+
+def since_of(connection: Connection, job_id: str) -> dict[str, str]:
+    """Return, by main record, since when a job reads it; records that it reads in full are not in it."""
+    return {record: spec["since"] for record, spec in _plans(connection, job_id) if isinstance(spec.get("since"), str)}
+
+
+def move(connection: Connection, job_id: str) -> None:
+    """Set the watermarks of a job that is being completed, and its `as_of`, by what its planning batches have kept."""
+    (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()
+    earliest: datetime | None = None
+    for _, spec in _plans(connection, job_id):
+        if "as_of" not in spec:
+            continue
+        as_of = datetime.strptime(spec["as_of"], MOMENT_FORMAT)
+        earliest = as_of if earliest is None else min(earliest, as_of)
+        watermark = as_of - timedelta(seconds=spec["lookback"])
+        for record in spec["cursors"]:
+            set_watermark(connection, profile, record, watermark, job_id)
+    if earliest is not None:
+        connection.execute(update(import_jobs).where(import_jobs.c.job_id == job_id).values(as_of=earliest))
+
+
+def set_watermark(connection: Connection, profile: str, record: str, moment: datetime, job_id: str | None) -> None:
+    """Set one watermark, to the second."""
+    connection.execute(
+        upsert(connection, import_watermarks).values(
+            profile=profile, record=record, watermark=moment.replace(microsecond=0), job_id=job_id, updated_at=now()
+        )
+    )
+
+
+def _plans(connection: Connection, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+    rows = connection.execute(
+        select(wave_batches.c.record, wave_batches.c.spec).where(
+            wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value
+        )
+    )
+    return [(record, msgspec.json.decode(spec)) for record, spec in rows]

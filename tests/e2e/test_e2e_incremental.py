@@ -319,3 +319,44 @@ def test_the_watermark_is_the_sources_time_before_anything_was_read_minus_the_lo
     (first,) = project.query("SELECT MIN(watermark) FROM import_watermarks")[0]
     mark = first if isinstance(first, datetime) else datetime.fromisoformat(first)
     assert before - timedelta(seconds=3) <= mark <= before + timedelta(seconds=1)
+
+
+# --- when the configuration changes -------------------------------------------------------------------------------
+
+
+def test_a_new_column_is_shown_by_plan_added_to_the_table_and_filled(project: Project, live: Simulator) -> None:
+    whole = project.records
+    project.records = whole.replace('email = "text", ', "")
+    project.write(DAILY)
+    imported(project)
+    project.records = whole
+    project.write(DAILY)
+    plan = project.run("plan")
+    assert "customer: column `email` is added to table `customer`, and every row read for it" in plan.stdout
+    assert imported(project) == "incremental"
+    project.assert_equals_source(live.data)
+    assert "is added" not in project.run("plan").stdout
+
+
+def test_a_column_that_clashes_or_was_dropped_is_an_error_that_names_both_sides(
+    project: Project, live: Simulator
+) -> None:
+    imported(project)
+    project.execute("ALTER TABLE customer DROP COLUMN email")
+    for done in (project.run("plan"), project.run("run")):
+        assert done.returncode == 2, done.stderr
+        assert "table `customer` exists without the column `email` of record `customer`" in done.stderr
+    project.records = project.records.replace('email = "text", ', "").replace(
+        'companyname = "text"', 'companyname = "integer"'
+    )
+    project.write(DAILY)
+    for done in (project.run("plan"), project.run("run")):
+        assert done.returncode == 2, done.stderr
+        assert "but record `customer` needs" in done.stderr
+
+
+def test_a_table_of_somebody_else_gets_no_column(project: Project) -> None:
+    project.execute("CREATE TABLE customer (id BIGINT PRIMARY KEY NOT NULL)")
+    done = project.run("run")
+    assert done.returncode == 2
+    assert "exists without the column `entityid`" in done.stderr

@@ -39,6 +39,8 @@ def command(app: App, records: tuple[str, ...] | None, as_json: bool) -> int:
         click.echo(app.scrub(error.render()), err=True)
     if shown.action is Action.REFUSE:
         return ExitCode.USAGE
+    if any(error.exit_code is ExitCode.USAGE for error in shown.errors):
+        return ExitCode.USAGE
     return ExitCode.INCOMPLETE if shown.errors else ExitCode.OK
 
 

@@ -38,7 +38,14 @@ from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, ma
 from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, jobs, lease, schema
-from waveimport.store.destination import Upsert, check_owner, ensure_tables, packet_bytes, remember_columns
+from waveimport.store.destination import (
+    Upsert,
+    check_owner,
+    ensure_tables,
+    known_columns,
+    packet_bytes,
+    remember_columns,
+)
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job, NewJob
 from waveimport.store.lease import Held, Holder, Lease
@@ -337,12 +344,15 @@ class _Run:
             self.destination = apart
 
         def prepare(connection: Any) -> Place:
-            ensure_tables(connection, targets, fence=apart is not None)
+            ensure_tables(connection, targets, fence=apart is not None, known=known)
             upserts = {target.record.name: Upsert(connection, target) for target in targets}
             return Place(upserts, packet_bytes(connection), apart, removers(connection, targets))
 
         profile, where = settings.profile, "" if apart is None else apart.name
         self.writer.transact(lambda connection: check_owner(connection, targets, profile=profile, destination=where))
+        known = self.writer.transact(
+            lambda connection: known_columns(connection, targets, profile=profile, destination=where)
+        )
         place = self.writer.transact(prepare) if apart is None else apart.run(prepare)
         self.writer.transact(
             lambda connection: remember_columns(connection, targets, profile=profile, destination=where)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from waveimport.core.fingerprint import config_difference, config_hash, redacted_text
 from waveimport.core.graph import plan_waves, select
@@ -12,14 +13,14 @@ from waveimport.core.ranges import Bounds, range_count
 from waveimport.core.records import parse_bounds
 from waveimport.core.settings import ColumnKind, RecordSettings, RunSettings, Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, WaveKind
-from waveimport.errors import LoginRefused, QueryRefused, ServerFault, WaveImportError
+from waveimport.errors import LoginRefused, QueryRefused, ServerFault, TableClash, WaveImportError
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.narrowing import changed
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime.importer import credential_fingerprint
 from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
 from waveimport.store import accounts, jobs, watermarks
-from waveimport.store.destination import NUMERIC_DIGITS
+from waveimport.store.destination import NUMERIC_DIGITS, check_tables, known_columns
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job
 from waveimport.store.progress import read_progress
@@ -107,11 +108,14 @@ def preview(settings: Settings, database: Database | None, *, records: tuple[str
         progress = database.run(lambda connection: read_progress(connection, job_id))
     kept = {} if progress is None else {name: n for wave in progress.waves for name, n in wave.expected.items()}
     to_count = [record for record in chosen if record.derived_from is None and record.name not in kept]
+    tables = _Tables(set(), [], [])
     since: Mapping[str, str] = {}
     if database is not None and goes_on:
         since = database.run(lambda connection: watermarks.since_of(connection, job_id))
     elif database is not None:
-        since = _since(settings, chosen, database)
+        tables = _tables(settings, chosen, database)
+        new = since_of_new_job(settings, chosen, redacted_text(settings), database, tables.filled)
+        since = {name: one.record for name, one in new.items()}
     counts = _count(settings, database, to_count, since) if to_count and action is not Action.REFUSE else {}
     by_record = {record.name: _record(settings, record, counts, kept) for record in chosen}
     waves = tuple(
@@ -130,8 +134,8 @@ def preview(settings: Settings, database: Database | None, *, records: tuple[str
         why=why,
         job_id=newest.job_id if newest is not None and action is not Action.CREATE else None,
         waves=waves,
-        notes=tuple(_notes(settings, chosen, since)),
-        errors=tuple(value for value in counts.values() if isinstance(value, WaveImportError)),
+        notes=(*tables.notes, *_notes(settings, chosen, since)),
+        errors=(*tables.errors, *(value for value in counts.values() if isinstance(value, WaveImportError))),
     )
 
 
@@ -158,20 +162,45 @@ def _action(settings: Settings, newest: Job | None, records: tuple[str, ...] | N
     return Action.RETRY, f"the job {newest.job_id} failed: a run tries its failed batches again"
 
 
-def _since(settings: Settings, records: Sequence[RecordSettings], database: Database) -> dict[str, str]:
-    """Return since when a new job reads each record that it does not read in full."""
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What stands at the destination: the records whose tables hold rows, what would change, what cannot be."""
+
+    filled: set[str]
+    notes: list[str]
+    errors: list[WaveImportError]
+
+
+def _tables(settings: Settings, records: Sequence[RecordSettings], database: Database) -> _Tables:
+    """Look at the destination tables; change nothing."""
     apart = None if settings.one_database or settings.destination is None else settings.destination.url
     file = None if apart is None else sqlite_path(apart)
+    found = _Tables(set(), [], [])
     if file is not None and not file.exists():
-        return {}
+        return found
+    targets = targets_of(settings, records)
     destination = database if apart is None else Database.open_reader(apart)
+    where = "" if apart is None else destination.name
+    known = database.run(
+        lambda connection: known_columns(connection, targets, profile=settings.profile, destination=where)
+    )
     try:
-        filled = filled_records(destination, targets_of(settings, records))
+        found.filled.update(filled_records(destination, targets))
+        for target in targets:
+            try:
+                added = destination.run(partial(check_tables, targets=[target], known=known))
+            except TableClash as error:
+                found.errors.append(error)
+                continue
+            found.notes.extend(
+                f"{target.record.name}: column `{name}` is added to table `{table}`, and every row read for it"
+                for table, columns in added.items()
+                for name in columns
+            )
     finally:
         if destination is not database:
             destination.close()
-    found = since_of_new_job(settings, records, redacted_text(settings), database, filled)
-    return {name: since.record for name, since in found.items()}
+    return found
 
 
 def _count(

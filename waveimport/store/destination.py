@@ -5,7 +5,8 @@ One table a record: the primary key is the record's key, then the declared colum
 four keys on MySQL as they are on SQLite and at the source.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from waveimport.store.dialect import now, upsert
 from waveimport.store.existing import Wanted, check_existing
 from waveimport.store.refusals import refusal
 from waveimport.store.tables import import_columns
+
+log = logging.getLogger(__name__)
 
 FENCE_TABLE = "_waveimport_fence"
 DELETED_COLUMN = "_deleted_at"
@@ -142,25 +145,29 @@ def create_statement(connection: Connection, target: Target) -> str:
     return f"CREATE TABLE IF NOT EXISTS {quote(connection, target.table)} (\n  {body}\n){options}"
 
 
-def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: bool) -> None:
+def ensure_tables(
+    connection: Connection,
+    targets: Sequence[Target],
+    *,
+    fence: bool,
+    known: Mapping[str, Collection[str]] | None = None,
+) -> None:
     """Create the destination tables that are missing and check those that are there.
 
-    Raises, before anything is written, TableClash where a table has another key, lacks a column or would change what
-    it is given (see `store.existing`), and KeyTooWide where MySQL could not make one. `fence` adds the fence table of
-    a destination that is a database of its own.
+    `known` has the columns of tables that earlier runs have made or filled, as `known_columns` gives them: one that a
+    record has been given since is added to its table. Raises, before anything is written, TableClash where a table has
+    another key, lacks a column that it once had or would change what it is given (see `store.existing`), and
+    KeyTooWide where MySQL could not make one. `fence` adds the fence table of a destination that is a database of its
+    own.
     """
-    inspector = inspect(connection)
     mysql = connection.dialect.name != "sqlite"
-    existing = {target.table for target in targets if inspector.has_table(target.table)}
+    added = check_tables(connection, targets, known or {})
     for target in targets:
-        if target.table in existing:
-            collation = _binary_collation(connection) if mysql else None
-            wanted = Wanted(target.record.name, _types(target, mysql=mysql), target.key_targets, collation)
-            check_existing(connection, target.table, wanted)
-        elif mysql:
-            _check_key_width(target)
-    for target in targets:
-        if target.table not in existing:
+        for name, kind in added.get(target.table, {}).items():
+            table, column = quote(connection, target.table), quote(connection, name)
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column} {kind}{' NULL' if mysql else ''}"))
+            log.info("column `%s` was added to table `%s`", name, target.table)
+        if target.table not in added:
             connection.execute(text(create_statement(connection, target).replace(":", "\\:")))
         _ensure_parent_index(connection, target)
     if fence:
@@ -173,6 +180,59 @@ def ensure_tables(connection: Connection, targets: Sequence[Target], *, fence: b
                 " PRIMARY KEY (job_id, batch_id))"
             )
         )
+
+
+def check_tables(
+    connection: Connection, targets: Sequence[Target], known: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, str]]:
+    """Return, for each table that is there, the columns (with their SQL types) that it is still to get.
+
+    Writes nothing. Raises as `ensure_tables` does, whose `known` this is.
+    """
+    inspector = inspect(connection)
+    mysql = connection.dialect.name != "sqlite"
+    added: dict[str, dict[str, str]] = {}
+    for target in targets:
+        if inspector.has_table(target.table):
+            collation = _binary_collation(connection) if mysql else None
+            added[target.table] = new = _new_columns(connection, target, known.get(target.table))
+            types = {name: kind for name, kind in _types(target, mysql=mysql).items() if name not in new}
+            check_existing(connection, target.table, Wanted(target.record.name, types, target.key_targets, collation))
+        elif mysql:
+            _check_key_width(target)
+    return added
+
+
+def _new_columns(connection: Connection, target: Target, known: Collection[str] | None) -> dict[str, str]:
+    """Return the columns, with their SQL types, that a record has been given since its table was last filled.
+
+    `known` are the columns that the table had then, None for a table that is not the importer's: to such a one nothing
+    is added.
+    """
+    if known is None:
+        return {}
+    there = {column["name"].lower() for column in inspect(connection).get_columns(target.table)}
+    return {
+        name: kind
+        for name, kind in _types(target, mysql=connection.dialect.name != "sqlite").items()
+        if name not in there and name not in known and name not in target.key_targets
+    }
+
+
+def known_columns(
+    connection: Connection, targets: Sequence[Target], *, profile: str, destination: str
+) -> dict[str, set[str]]:
+    """Return, by table, the columns that `import_columns` knows of it."""
+    found: dict[str, set[str]] = {}
+    for table, column in connection.execute(
+        select(import_columns.c.table_name, import_columns.c.column_name).where(
+            import_columns.c.profile == profile,
+            import_columns.c.destination == destination,
+            import_columns.c.table_name.in_([target.table for target in targets]),
+        )
+    ):
+        found.setdefault(table, set()).add(column)
+    return found
 
 
 def _ensure_parent_index(connection: Connection, target: Target) -> None:

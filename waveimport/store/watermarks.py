@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from waveimport.core.increments import Since, Watermark
@@ -61,6 +61,23 @@ def set_watermark(connection: Connection, profile: str, record: str, moment: dat
         upsert(connection, import_watermarks).values(
             profile=profile, record=record, watermark=moment.replace(microsecond=0), job_id=job_id, updated_at=now()
         )
+    )
+
+
+def shift(connection: Connection, profile: str, record: str, moment: datetime) -> bool:
+    """Set a watermark by a person's word; False where there is none, since nothing says that what lies before is in."""
+    moved = connection.execute(
+        update(import_watermarks)
+        .where(import_watermarks.c.profile == profile, import_watermarks.c.record == record)
+        .values(watermark=moment.replace(microsecond=0), updated_at=now())
+    )
+    return moved.rowcount == 1
+
+
+def reset(connection: Connection, profile: str, record: str) -> None:
+    """Forget a watermark: the next job reads the record's family in full."""
+    connection.execute(
+        delete(import_watermarks).where(import_watermarks.c.profile == profile, import_watermarks.c.record == record)
     )
 
 

@@ -267,3 +267,17 @@ def test_the_fence_of_a_destination_only_rises_and_knows_each_batch_by_itself(da
         True,
     ]
     assert world.query(database, "SELECT batch_id, attempt FROM _waveimport_fence ORDER BY 1") == [(A, 3), (B, 1)]
+
+
+def test_a_batch_of_another_job_proves_nothing(database: Database) -> None:
+    """Batch ids say the wave, the record and the range: those of two jobs are the same."""
+    held = world.planned(database, A)
+    (one,) = world.claim(database, held)
+    other = replace(one, job_id="import_2")
+    database.run(lambda connection: batches.start(connection, one))
+    assert database.run(lambda connection: batches.started(connection, one)) is True
+    assert database.run(lambda connection: batches.started(connection, other)) is None
+    page = world.page(one, ROWS)
+    assert world.put(database, page)
+    assert database.run(lambda connection: landed(connection, page)) is True
+    assert database.run(lambda connection: landed(connection, replace(page, claim=other))) is None

@@ -45,7 +45,7 @@ def test_batches_of_an_earlier_token_are_put_back_at_once_when_their_holder_is_p
     new = world.take(database, world.holder(2, lock="1:2"))
     assert isinstance(new, Lease)
     world.claim(database, new, count=1)
-    assert requeue(database, new) == 0, "no lease has lapsed"
+    assert database.run(lambda connection: batches.requeue(connection, new)) == 0, "no lease has lapsed"
     assert requeue(database, new, proven_dead=True) == 1
     assert (world.status_of(database, A), world.status_of(database, B)) == ("pending", "dispatched"), "its own stays"
 
@@ -76,7 +76,9 @@ def test_a_batch_lost_20_times_with_no_page_landed_fails_as_worker_lost(database
     held = world.planned(database, A)
     for _ in range(19):
         lose(database, held)
-        assert world.status_of(database, A) == "pending"
+        assert world.query(database, "SELECT status, error FROM wave_batches WHERE batch_id = :b", b=A) == [
+            ("pending", None)
+        ]
     lose(database, held)
     ((status, tries, error),) = world.query(
         database, "SELECT status, tries, error FROM wave_batches WHERE batch_id = :b", b=A
@@ -85,6 +87,9 @@ def test_a_batch_lost_20_times_with_no_page_landed_fails_as_worker_lost(database
     assert error.startswith("worker_lost: ")
     assert "host:1" in error
     assert world.query(database, "SELECT COUNT(*) FROM batch_events WHERE event = 'worker_lost'") == [(1,)]
+    details = world.query(database, "SELECT event, detail FROM batch_events ORDER BY id")
+    assert details[0] == ("requeued", "its worker (host:1) was lost")
+    assert details[-1] == ("worker_lost", "its worker (host:1) was lost 20 times with no page landed")
 
 
 def test_a_landing_resets_the_count_of_losses(database: Database) -> None:
@@ -124,7 +129,10 @@ def test_a_refusal_spends_a_try_and_waits_and_the_last_one_fails_the_batch(datab
     assert world.query(database, "SELECT status, tries, lease_owner FROM wave_batches WHERE batch_id = :b", b=A) == [
         ("failed", 2, None)
     ]
-    assert world.query(database, "SELECT event FROM batch_events ORDER BY id") == [("refused",), ("failed",)]
+    assert world.query(database, "SELECT event, attempt, detail FROM batch_events ORDER BY id") == [
+        ("refused", 1, "refused"),
+        ("failed", 2, "refused"),
+    ]
 
 
 def test_failing_an_attempt_twice_spends_one_try(database: Database) -> None:

@@ -150,6 +150,27 @@ def test_m2m_needs_its_own_keys_and_not_those_of_tba() -> None:
     assert parse_settings(good(put("netsuite", whole))).netsuite.algorithm == "ES256"
 
 
+def test_keys_of_both_ways_to_log_in_may_stand_side_by_side() -> None:
+    machine = {"client_id": "c", "certificate_id": "i", "private_key_file": "k.pem"}
+    both = [put(f"netsuite.{key}", value) for key, value in machine.items()]
+    assert parse_settings(good(*both)).netsuite.auth == "tba"
+    assert parse_settings(good(*both, put("netsuite.auth", "m2m"))).netsuite.auth == "m2m"
+
+
+def test_keys_of_m2m_alone_without_auth_are_one_mistake() -> None:
+    machine = {"account": "1", "client_id": "c", "certificate_id_file": "i", "private_key_file": "k.pem"}
+    [error] = mistakes_of(good(put("netsuite", machine)))
+    assert (type(error), error.where) == (MissingKey, "netsuite.auth")
+    assert 'auth = "m2m"' in (error.help or "")
+
+
+def test_keys_of_neither_way_to_log_in_are_all_named() -> None:
+    found = mistakes_of(good(put("netsuite", {"account": "1"})))
+    assert [error.where for error in found] == [
+        "netsuite.consumer_key", "netsuite.consumer_secret", "netsuite.token_id", "netsuite.token_secret",
+    ]  # fmt: skip
+
+
 def test_a_derived_record_of_a_derived_record_is_allowed() -> None:
     note = {"columns": ["id", "line"], "derived_from": "line", "parent_key": "line"}
     assert parse_settings(good(put("records.note", note))).record("note").derived_from == "line"

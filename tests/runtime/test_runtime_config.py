@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netsuite_keys import pem
 
 from waveimport.core.settings import Settings
 from waveimport.core.settings_records import RESERVED_TABLES
@@ -282,16 +283,116 @@ M2M = """\
 auth = "m2m"
 client_id = "c"
 certificate_id = "i"
-private_key_file = "key.pem"
+private_key_file = "keys/key.pem"
+algorithm = "ES256"
 """
+WITH_M2M = GOOD.replace('token_id = "id"\n', M2M)
+"""The keys of token-based authentication stay beside those of the certificate."""
 
 
-def test_the_private_key_must_be_there_only_for_a_command_that_signs(folder: Path) -> None:
-    text = GOOD.replace('token_id = "id"\n', M2M)
-    settings = load(folder, text, secrets=False)
-    assert settings.netsuite.private_key_file == str(folder / "key.pem")
-    with pytest.raises(BadSecret, match=r"key.pem of `private_key_file`"):
+@pytest.fixture
+def key_file(folder: Path) -> Path:
+    path = folder / "keys" / "key.pem"
+    path.parent.mkdir()
+    path.write_text(pem("P-256"))
+    path.chmod(0o600)
+    return path
+
+
+def refused_key(folder: Path, text: str = WITH_M2M) -> ConfigError:
+    """Return the one mistake, which must stand at the line of `private_key_file` and have a mend."""
+    with pytest.raises(ConfigError) as caught:
         load(folder, text)
+    line = text.splitlines().index('private_key_file = "keys/key.pem"') + 1
+    assert caught.value.where == f"{folder / 'waveimport.toml'}:{line}"
+    assert caught.value.help
+    return caught.value
+
+
+def test_the_private_key_must_be_there_only_for_a_command_that_logs_in(folder: Path) -> None:
+    settings = load(folder, WITH_M2M, secrets=False)
+    assert settings.netsuite.private_key_file == str(folder / "keys" / "key.pem")
+    assert settings.netsuite.private_key == ""
+    error = refused_key(folder)
+    assert isinstance(error, BadSecret)
+    assert "key.pem of `private_key_file` in [netsuite] cannot be read: No such file" in error.message
+
+
+def test_the_private_key_is_read_from_the_folder_of_the_configuration(folder: Path, key_file: Path) -> None:
+    netsuite = load(folder, WITH_M2M).netsuite
+    assert netsuite.private_key == pem("P-256").rstrip("\n")
+    assert (netsuite.auth, netsuite.client_id, netsuite.certificate_id) == ("m2m", "c", "i")
+    assert pem("P-256").splitlines()[1] not in repr(netsuite)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o610, 0o660, 0o644, 0o777])
+def test_a_private_key_that_others_can_read_is_refused_with_the_mend(folder: Path, key_file: Path, mode: int) -> None:
+    key_file.chmod(mode)
+    error = refused_key(folder)
+    assert isinstance(error, BadSecret)
+    assert error.message == f"the private key {key_file} is open to others than its owner (mode {mode:04o})"
+    assert error.help == f"chmod 600 {key_file}"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_private_key_of_its_owner_alone_is_taken(folder: Path, key_file: Path, mode: int) -> None:
+    key_file.chmod(mode)
+    assert load(folder, WITH_M2M).netsuite.private_key
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "sentence"),
+    [
+        (b"", BadSecret, "holds no secret: empty, binary or too large"),
+        (b"\xff\xfe", BadSecret, "holds no secret"),
+        (b"x" * 70_000, BadSecret, "holds no secret"),
+        (b"no key", BadSecret, "holds no private key in PEM form"),
+        (pem("P-256", passphrase=b"x").encode(), BadSecret, "the private key is encrypted"),
+        (pem("P-384").encode(), BadValue, "the private key is EC P-384, and ES256 signs with EC P-256"),
+    ],
+    ids=["empty", "binary", "large", "no PEM", "encrypted", "curve"],
+)
+def test_a_private_key_that_cannot_sign_is_told_before_anything_is_written(
+    folder: Path, key_file: Path, content: bytes, kind: type[ConfigError], sentence: str
+) -> None:
+    key_file.write_bytes(content)
+    error = refused_key(folder)
+    assert type(error) is kind
+    assert sentence in error.message
+
+
+def test_a_folder_in_the_place_of_the_private_key_is_told(folder: Path) -> None:
+    (folder / "keys" / "key.pem").mkdir(parents=True)
+    assert "cannot be read: Is a directory" in refused_key(folder).message
+
+
+def test_a_refused_private_key_is_told_beside_the_other_mistakes(folder: Path, key_file: Path) -> None:
+    key_file.write_text(pem("RSA 2048"))
+    text = WITH_M2M.replace('"ES256"', '"PS256"').replace('client_id = "c"', 'client_id = "${NOT_SET}"')
+    with pytest.raises(ConfigErrors) as caught:
+        load(folder, text)
+    assert ["NOT_SET" in error.message or "2048 bits" in error.message for error in caught.value.errors] == [True, True]
+
+
+def test_credentials_of_the_other_way_to_log_in_are_neither_needed_nor_read(folder: Path, key_file: Path) -> None:
+    """One configuration for the day on which an account moves from tokens to a certificate."""
+    both = WITH_M2M.replace("[records", 'token_id = "${NOT_SET}"\n[records', 1).replace("token.secret", "gone.secret")
+    netsuite = load(folder, both).netsuite
+    assert (netsuite.consumer_key, netsuite.token_id, netsuite.token_secret) == ("", "", "")
+    assert netsuite.client_id == "c"
+    unused = 'client_id = "${NOT_SET}"\ncertificate_id_file = "gone"\nprivate_key_file = "gone.pem"\n[records'
+    netsuite = load(folder, GOOD.replace("[records", unused, 1)).netsuite
+    assert (netsuite.client_id, netsuite.certificate_id, netsuite.private_key) == ("", "", "")
+    assert netsuite.token_id == "id"
+
+
+def test_the_way_to_log_in_may_come_from_the_environment(folder: Path, key_file: Path) -> None:
+    text = WITH_M2M.replace('auth = "m2m"', 'auth = "${AUTH}"').replace(
+        "[records", 'token_id = "${NOT_SET}"\n[records', 1
+    )
+    netsuite = load(folder, text, environ={**ENVIRON, "AUTH": "m2m"}).netsuite
+    assert (netsuite.auth, netsuite.token_id) == ("m2m", "")
+    assert netsuite.private_key
 
 
 # --- database ---------------------------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ class App:
         settings = load_settings(self.config, os.environ, secrets=secrets, warn=self._warn)
         netsuite = settings.netsuite
         self.keep_secret(netsuite.consumer_key, netsuite.consumer_secret, netsuite.client_id)
-        self.keep_secret(netsuite.token_id, netsuite.token_secret)
+        self.keep_secret(netsuite.token_id, netsuite.token_secret, netsuite.certificate_id)
+        # Line by line, for a part of a key gives it away; the first and the last are the same in every key.
+        self.keep_secret(*netsuite.private_key.splitlines()[1:-1])
         for database in (settings.database, settings.destination):
             if database and not database.url.startswith("sqlite:"):
                 password = urlsplit(database.url).password or ""

@@ -26,6 +26,7 @@ from waveimport.errors import MissingKey
 
 __all__ = [
     "CREDENTIAL_KEYS",
+    "KEYS_OF_LOGIN",
     "Column",
     "ColumnKind",
     "DatabaseSettings",
@@ -45,6 +46,10 @@ M2M_KEYS: Final = ("client_id", "certificate_id")
 
 CREDENTIAL_KEYS: Final = (*TBA_KEYS, *M2M_KEYS)
 """Keys of `[netsuite]` that a command resolves only if it talks to NetSuite; each may be given as `<key>_file`."""
+
+KEYS_OF_LOGIN: Final = {"tba": TBA_KEYS, "m2m": M2M_KEYS}
+"""The credentials that each way to log in needs, by the value of `auth`; those of the other way may stand beside them,
+and are neither needed nor read."""
 
 NETSUITE_KEYS: Final = (
     "account", "auth", *CREDENTIAL_KEYS, *(f"{key}_file" for key in CREDENTIAL_KEYS),
@@ -162,7 +167,10 @@ def _netsuite(top: TableReader) -> NetSuiteSettings:
         "account", _ACCOUNT, "an account id of letters, digits and _", 'for example account = "1234567_SB1"',
         required=True,
     )  # fmt: skip
-    auth = section.choice("auth", ("tba", "m2m"), "tba")
+    auth = section.choice("auth", tuple(KEYS_OF_LOGIN), "tba")
+    if _only_m2m_without_saying_so(section):
+        section.missing("auth", 'write auth = "m2m": its keys are given, and those of "tba" are due without `auth`')
+        auth = "m2m"
     algorithm = section.choice("algorithm", ALGORITHMS, "PS256")
     credentials = {key: _credential(section, key, auth) for key in CREDENTIAL_KEYS}
     needs_key = "the PEM file of the certificate's private key" if auth == "m2m" else None
@@ -177,12 +185,21 @@ def _netsuite(top: TableReader) -> NetSuiteSettings:
     )
 
 
+def _only_m2m_without_saying_so(section: TableReader) -> bool:
+    """Say whether keys of `m2m` alone are given, and no `auth`: one mistake, where four keys would be missing."""
+
+    def given(keys: tuple[str, ...]) -> bool:
+        return any(key in section or f"{key}_file" in section for key in keys)
+
+    return "auth" not in section and given((*M2M_KEYS, "private_key")) and not given(TBA_KEYS)
+
+
 def _credential(section: TableReader, key: str, auth: str) -> str:
     _one_of_two(section, key)
     section.text(f"{key}_file")
     if f"{key}_file" in section:
         return ""
-    needed = key in (TBA_KEYS if auth == "tba" else M2M_KEYS)
+    needed = key in KEYS_OF_LOGIN[auth]
     mend = f'auth = "{auth}" needs it: {key} = "${{NETSUITE_{key.upper()}}}", or {key}_file'
     return section.text(key, required=mend if needed else None)
 

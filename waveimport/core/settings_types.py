@@ -77,7 +77,10 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class NetSuiteSettings:
-    """`[netsuite]`. `base_url` is always filled in; the secrets are resolved only where a command needs them."""
+    """`[netsuite]`. `base_url` is always filled in; the secrets are resolved only where a command needs them.
+
+    `private_key` is the content of `private_key_file`, PEM; empty where it was not needed.
+    """
 
     account: str
     base_url: str
@@ -89,6 +92,7 @@ class NetSuiteSettings:
     client_id: str = field(default="", repr=False)
     certificate_id: str = field(default="", repr=False)
     private_key_file: str = ""
+    private_key: str = field(default="", repr=False)
     algorithm: str = "PS256"
     concurrency: int = 5
 

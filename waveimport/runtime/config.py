@@ -1,12 +1,16 @@
 """From a configuration file to Settings: found, parsed, checked, its placeholders and secret files resolved.
 
 `${NAME}` in any text is read from the environment. The credentials of `[netsuite]`, and the files named by their
-`*_file` keys, are read only for a command that talks to NetSuite, so that `status` needs no secret; the database's
-password is always read, because whoever loads the settings opens the database. Relative paths start at the folder
+`*_file` keys, are read only for a command that talks to NetSuite, so that `status` needs no secret, and only those of
+the way to log in that `auth` names; the database's password is always read, because whoever loads the settings opens
+the database. Relative paths start at the folder
 of the configuration file: cron starts elsewhere.
 """
 
+import os
 import re
+import shlex
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,9 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from waveimport.core.settings import CREDENTIAL_KEYS, Settings, parse_settings
+from waveimport.core.settings import CREDENTIAL_KEYS, KEYS_OF_LOGIN, NetSuiteSettings, Settings, parse_settings
 from waveimport.core.settings_reader import PLACEHOLDER, KeyPath, Mistakes, escaped, has_placeholder
 from waveimport.errors import BadSecret, BadToml, BadValue, ConfigError, ConfigErrors, ConfigMissing
+from waveimport.netsuite.private_key import signing_key
 from waveimport.runtime.config_lines import key_lines
 from waveimport.runtime.database_url import finish_url, is_sqlite
 
@@ -54,6 +59,8 @@ def load_settings(
         resolver.mistakes.errors.append(error)
     urls = {name: resolver.database_url(name, document) for name in ("database", "destination")}
     credentials = resolver.credentials(document, secrets=secrets)
+    if settings is not None and credentials.get("private_key"):
+        resolver.try_private_key(settings.netsuite, credentials["private_key"])
     resolver.hide_values()
     resolver.mistakes.errors.sort(key=source.line_of)
     resolver.mistakes.raise_any()
@@ -164,6 +171,17 @@ class _Resolver:
         self.warn = warn
         self.mistakes = Mistakes(source.place)
         self.values: dict[str, str] = {}  # of the environment, by the placeholder they were put in for
+        self.unused = self._unused_credentials()
+
+    def _unused_credentials(self) -> frozenset[str]:
+        """Return the credentials of the ways to log in that are not the configured one; none where that is unclear."""
+        netsuite = self.source.document.get("netsuite")
+        auth = netsuite.get("auth", "tba") if isinstance(netsuite, dict) else None
+        if isinstance(auth, str):
+            auth = PLACEHOLDER.sub(lambda match: self.environ.get(match[1], ""), auth)
+        if auth not in KEYS_OF_LOGIN:
+            return frozenset()
+        return frozenset(CREDENTIAL_KEYS).difference(KEYS_OF_LOGIN[auth])
 
     def hide_values(self) -> None:
         """Show placeholders instead of their values in every mistake: a secret may stand where none belongs."""
@@ -185,7 +203,7 @@ class _Resolver:
             return {key: self._resolve(inner, (*path, key), secrets) for key, inner in value.items()}
         if isinstance(value, list):
             return [self._resolve(inner, path, secrets) for inner in value]
-        if not isinstance(value, str) or (not secrets and _is_credential(path)):
+        if not isinstance(value, str) or (_is_credential(path) and (not secrets or path[1] in self.unused)):
             return value
         # SQLite's path is no encoded part of a URL: `sqlite:///${HOME}/import.db` takes the value as it is.
         encode = path in (("database", "url"), ("destination", "url")) and not is_sqlite(value)
@@ -228,30 +246,42 @@ class _Resolver:
             return ""
 
     def credentials(self, document: Mapping[str, Any], *, secrets: bool) -> dict[str, Any]:
-        """Return the credentials that differ from what is written: all empty without `secrets`, else those in files."""
+        """Return the credentials that differ from what is written: all empty without `secrets`, else those in files,
+        and empty those that are not used."""
         if not secrets:
             return dict.fromkeys(CREDENTIAL_KEYS, "")
         table = document.get("netsuite")
         if not isinstance(table, dict):
             return {}
+        found = dict.fromkeys(self.unused, "")
+        for key in CREDENTIAL_KEYS:
+            file = table.get(f"{key}_file")
+            if key not in self.unused and isinstance(file, str) and file:
+                found[key] = self._secret_file(("netsuite", f"{key}_file"), file)
         key_file = table.get("private_key_file")
         if table.get("auth") == "m2m" and isinstance(key_file, str) and key_file:
-            self._secret_file(("netsuite", "private_key_file"), key_file)
-        files = {key: table.get(f"{key}_file") for key in CREDENTIAL_KEYS}
-        return {
-            key: self._secret_file(("netsuite", f"{key}_file"), file)
-            for key, file in files.items()
-            if isinstance(file, str) and file
-        }
+            found["private_key"] = self._secret_file(("netsuite", "private_key_file"), key_file, private=True)
+        return found
 
-    def _secret_file(self, path: KeyPath, file: str) -> str:
-        """Return the content of a secret file without its last line end; "" with the mistake kept if there is none."""
+    def try_private_key(self, netsuite: NetSuiteSettings, pem: str) -> None:
+        """Keep the mistake where the key is none, or does not go with the algorithm: before anything is written."""
+        try:
+            signing_key(pem, netsuite.algorithm)
+        except ConfigError as error:
+            self.mistakes.add(type(error), ("netsuite", "private_key_file"), error.message, error.help)
+
+    def _secret_file(self, path: KeyPath, file: str, *, private: bool = False) -> str:
+        """Return the content of a secret file without its last line end; "" with the mistake kept if there is none.
+
+        One that others can read is worth a warning, with `private` a mistake, as ssh has it: a key is no password that
+        was chosen for this one purpose, and whoever reads it logs in as the account for two years.
+        """
         where = Path(self.source.absolute(file))
         key = f"`{path[-1]}` in [{path[0]}]"
         try:
             with where.open("rb") as opened:
-                content = opened.read(_MAX_SECRET_BYTES + 1)
-            mode = where.stat().st_mode
+                mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+                content = b"" if private and mode & 0o077 else opened.read(_MAX_SECRET_BYTES + 1)
             secret = content.decode("utf-8").rstrip("\r\n")
         except OSError as error:
             self.mistakes.add(BadSecret, path, f"the file {where} of {key} cannot be read: {error.strerror}",
@@ -259,12 +289,16 @@ class _Resolver:
             return ""
         except UnicodeDecodeError:
             secret = ""
+        if private and mode & 0o077:
+            said = f"the private key {where} is open to others than its owner (mode {mode:04o})"
+            self.mistakes.add(BadSecret, path, said, f"chmod 600 {shlex.quote(str(where))}")
+            return ""
         if not secret or len(content) > _MAX_SECRET_BYTES:
             self.mistakes.add(BadSecret, path, f"the file {where} of {key} holds no secret: empty, binary or too large",
                               "put the secret alone into it, as one line of text")  # fmt: skip
             return ""
         if mode & 0o077:
-            self.warn(f"the secret file {where} can be read by others (mode {mode & 0o777:04o}): chmod 600 {where}")
+            self.warn(f"the secret file {where} can be read by others (mode {mode:04o}): chmod 600 {where}")
         return secret
 
 

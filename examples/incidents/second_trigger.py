@@ -30,6 +30,7 @@ from waveimport.core.settings import Settings
 from waveimport.core.waves import Trigger
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.suiteql import bounds_query
+from waveimport.runtime import clock
 from waveimport.runtime.config import load_settings
 from waveimport.runtime.importer import RunOptions, RunResult, run_import
 from waveimport.simulator.faults import Faults
@@ -114,7 +115,7 @@ def create_waves_unguarded(settings: Settings, file: Path, name: str, wait: Call
     """The predecessor's coordination of a job that has no waves yet. Returns how many lines it counted."""
     ((waves,),) = ask(file, "SELECT COUNT(*) FROM wave_coordination")
     print(f"  {name:<9} finds the job with {waves} waves, and counts")
-    with SuiteQLClient(settings.netsuite, request_timeout_seconds=900.0) as client:
+    with SuiteQLClient(settings.netsuite, request_timeout_seconds=900.0, epoch_seconds=clock.epoch_seconds) as client:
         counted, _, _ = parse_bounds(client.query(bounds_query(settings.records[0]), limit=1))
     wait()
     try:

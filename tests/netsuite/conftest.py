@@ -1,5 +1,6 @@
 """The scripted server, and a client of it that never really sleeps."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,7 +44,12 @@ def make_client(server: ScriptedServer, slept: list[float]) -> Iterator[Callable
             token_secret="token-secret-canary",
             concurrency=concurrency,
         )
-        options = {"request_timeout_seconds": 20.0, "sleep": slept.append, "random": lambda: 0.5} | options
+        options = {
+            "request_timeout_seconds": 20.0,
+            "epoch_seconds": time.time,
+            "sleep": slept.append,
+            "random": lambda: 0.5,
+        } | options
         client = SuiteQLClient(settings, **options)
         clients.append(client)
         return client

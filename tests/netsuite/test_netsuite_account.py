@@ -1,5 +1,6 @@
 """Client, queries and reader together against the simulated account: every record, row by row."""
 
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -54,7 +55,9 @@ def client(simulator: Simulator) -> Iterator[SuiteQLClient]:
         token_id=given.token_id,
         token_secret=given.token_secret,
     )
-    with SuiteQLClient(settings, request_timeout_seconds=30.0, sleep=lambda _: None) as running:
+    with SuiteQLClient(
+        settings, request_timeout_seconds=30.0, epoch_seconds=time.time, sleep=lambda _: None
+    ) as running:
         yield running
 
 
@@ -149,7 +152,7 @@ def test_an_account_with_another_secret_is_refused_by_two_requests(simulator: Si
         token_id=given.token_id,
         token_secret=given.token_secret,
     )
-    with SuiteQLClient(settings, request_timeout_seconds=30.0) as stranger:
+    with SuiteQLClient(settings, request_timeout_seconds=30.0, epoch_seconds=time.time) as stranger:
         for _ in range(3):
             with pytest.raises(LoginRefused):
                 stranger.query("SELECT t.id FROM customer t")
@@ -157,7 +160,8 @@ def test_an_account_with_another_secret_is_refused_by_two_requests(simulator: Si
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in FaultKind if kind not in (FaultKind.REDIRECT, FaultKind.DRIP, FaultKind.DELAY)]
+    "kind",
+    [kind for kind in FaultKind if kind not in (FaultKind.REDIRECT, FaultKind.DRIP, FaultKind.DELAY, FaultKind.REVOKE)],
 )
 def test_a_record_arrives_whole_through_a_passing_fault(
     client: SuiteQLClient, simulator: Simulator, account: Path, kind: FaultKind

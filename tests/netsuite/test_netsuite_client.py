@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -751,7 +752,7 @@ def test_an_empty_credential_or_an_unknown_way_to_log_in_is_refused_at_once(make
     def client(**changes: str) -> SuiteQLClient:
         given = dict.fromkeys(("consumer_key", "consumer_secret", "token_id", "token_secret"), "x") | changes
         settings = NetSuiteSettings(account="1", base_url="http://127.0.0.1:1", **given)
-        return SuiteQLClient(settings, request_timeout_seconds=1)
+        return SuiteQLClient(settings, request_timeout_seconds=1, epoch_seconds=time.time)
 
     with pytest.raises(BadSecret, match="token_secret is empty"):
         client(token_secret="")

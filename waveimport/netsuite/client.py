@@ -1,6 +1,6 @@
 """Ask NetSuite one SuiteQL query and get one page's JSON back, or a named error.
 
-The client owns everything between a query's text and its reply's bytes: the signature of each attempt, the bound on
+The client owns everything between a query's text and its reply's bytes: the login of each attempt, the bound on
 requests in flight, deadlines, the limit on size, retries, and the rule about refused logins. It knows nothing of
 records or rows. It never follows a link or a redirect.
 
@@ -13,14 +13,14 @@ import random as random_module
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import requests
-from requests.structures import CaseInsensitiveDict
+from requests.auth import AuthBase
 from tenacity import RetryCallState, Retrying
 from urllib3.exceptions import HTTPError
 
@@ -35,16 +35,19 @@ from waveimport.errors import (
     SourceError,
     Stopped,
 )
-from waveimport.netsuite.auth import signer
+from waveimport.netsuite.auth import Ready, login
 from waveimport.netsuite.faults import Policy, error_of, late, login_verdict, transport_error
 from waveimport.netsuite.gate import Gate, Verdict
-from waveimport.netsuite.transport import Deadline, Session
+from waveimport.netsuite.machine import MachineLogin
+from waveimport.netsuite.transport import Deadline, Reply, Session
 
 log = logging.getLogger(__name__)
 
 SUITEQL_PATH = "/services/rest/query/v1/suiteql"
 PAGE_ROWS_MAX = 1000
 DEFAULT_REPLY_BYTES_MAX = 64 * 1024 * 1024
+TOKEN_SECONDS_MAX = 60.0
+"""What one request for an access token may take, however long a query may."""
 
 _CONNECT_SECONDS_MAX = 30.0
 _ERROR_BODY_BYTES_MAX = 64 * 1024
@@ -58,7 +61,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class Health:
     """How the source has been answering. Moments are of the client's monotonic clock, in seconds.
 
-    `requests` counts every attempt sent, `retries` those that followed a failed one, `rate_limited` the 429s.
+    `requests` counts every attempt sent, those for an access token too; `retries` those that followed a failed one;
+    `rate_limited` the 429s.
     `failing_since` is the moment of the first failure (transport, 429, 5xx, garbled) since the source last answered,
     None while it answers; a refused query is an answer.
     """
@@ -68,13 +72,6 @@ class Health:
     rate_limited: int = 0
     last_success: float | None = None
     failing_since: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    headers: CaseInsensitiveDict[str]
-    body: bytes
 
 
 class _Local(threading.local):
@@ -93,6 +90,7 @@ class SuiteQLClient:
         settings: NetSuiteSettings,
         *,
         request_timeout_seconds: float,
+        epoch_seconds: Callable[[], float],
         max_reply_bytes: int = DEFAULT_REPLY_BYTES_MAX,
         attempts: int = 5,
         monotonic: Callable[[], float] = time.monotonic,
@@ -101,14 +99,18 @@ class SuiteQLClient:
     ) -> None:
         """Take the account and the bounds; nothing is sent yet.
 
-        `request_timeout_seconds` bounds one attempt from connecting to its last byte; `max_reply_bytes` a reply's body
+        `request_timeout_seconds` bounds one attempt from connecting to its last byte; `epoch_seconds` is the wall
+        clock, by which logins are dated; `max_reply_bytes` a reply's body
         after decompression; `attempts` the requests that one query may cost, refused logins aside. `sleep` replaces
         the wait between attempts, which otherwise ends at once on `stop`. Raises BadSecret or BadValue for credentials
         that cannot be used.
         """
         self._url = settings.base_url.rstrip("/") + SUITEQL_PATH
         self._host = urlsplit(self._url).hostname or settings.base_url
-        self._auth = signer(settings)
+        self._login = login(
+            settings,
+            lambda: MachineLogin(settings, self._ask_for_token, monotonic=monotonic, epoch_seconds=epoch_seconds),
+        )
         self._headers = {
             "Accept": "application/json",
             # A page of 300 KB costs a millisecond to unpack: less than a network takes for it, more than loopback.
@@ -194,6 +196,7 @@ class SuiteQLClient:
         """End every wait and request of every thread with Stopped, now and later."""
         self._halted.set()
         self._gate.stop()
+        self._login.stop()
 
     def close(self) -> None:
         """Stop, and close the connections."""
@@ -217,14 +220,21 @@ class SuiteQLClient:
             verdict = Verdict.UNKNOWN
             error: SourceError | None = None
             try:
-                reply = self._exchange(url, data)
+                ticket = self._login.ticket(fresh=admission.lone)
+                reply = self._exchange(url, data, self._headers, ticket.auth, self._request_timeout_seconds)
                 error = None if reply.status == 200 else error_of(reply.status, reply.headers, reply.body)
                 verdict = login_verdict(reply.status)
-                if verdict is Verdict.REFUSED and isinstance(error, LoginRefused):
-                    refusal = error
+                if verdict is Verdict.REFUSED and self._monotonic() >= ticket.ends_at:
+                    # It was sent in time and looked at too late: that tells nothing about the login.
+                    verdict = Verdict.UNKNOWN
+                    error = SourceDown("NetSuite answered after the access token's time was up")
+            except LoginRefused as fault:  # by the token endpoint
+                error, verdict = fault, Verdict.REFUSED
             except SourceError as fault:
                 error = fault
             finally:
+                if verdict is Verdict.REFUSED and isinstance(error, LoginRefused):
+                    refusal = error
                 limited = isinstance(error, RateLimited)
                 self._gate.leave(admission, verdict, refusal=refusal, rate_limited=limited)
             self._note(error)
@@ -267,20 +277,25 @@ class SuiteQLClient:
 
     # --- one request --------------------------------------------------------------------------------------------
 
-    def _exchange(self, url: str, data: bytes) -> _Reply:
-        """Send one freshly signed request and read its reply. Raises SourceDown, GarbledReply, BadReply, Stopped."""
+    def _ask_for_token(self, url: str, form: bytes, headers: Mapping[str, str]) -> Reply:
+        """Send what asks for an access token, in the slot of the query that needs it, and read the reply."""
+        return self._exchange(url, form, headers, Ready(), min(TOKEN_SECONDS_MAX, self._request_timeout_seconds))
+
+    def _exchange(self, url: str, data: bytes, headers: Mapping[str, str], auth: AuthBase, seconds: float) -> Reply:
+        """Send one request, which may take so many seconds, and read its reply.
+
+        Raises SourceDown, GarbledReply, BadReply, Stopped.
+        """
         session = self._session()
-        request = session.prepare_request(
-            requests.Request("POST", url, headers=self._headers, data=data, auth=self._auth)
-        )
-        session.deadline.start(self._request_timeout_seconds)
+        request = session.prepare_request(requests.Request("POST", url, headers=headers, data=data, auth=auth))
+        session.deadline.start(seconds)
         with self._lock:
             self._health = replace(self._health, requests=self._health.requests + 1)
         response: requests.Response | None = None
         try:
             response = session.send(
                 request,
-                timeout=(min(_CONNECT_SECONDS_MAX, self._request_timeout_seconds), self._request_timeout_seconds),
+                timeout=(min(_CONNECT_SECONDS_MAX, seconds), seconds),
                 allow_redirects=False,
                 **session.environment(url),
             )
@@ -289,7 +304,7 @@ class SuiteQLClient:
             if self._halted.is_set():
                 raise Stopped("stopped while NetSuite was answering") from None
             if session.deadline.passed():
-                raise late(self._host, self._request_timeout_seconds) from fault
+                raise late(self._host, seconds) from fault
             raise transport_error(fault, self._host, answered=response is not None) from fault
         finally:
             if response is not None:
@@ -303,13 +318,13 @@ class SuiteQLClient:
             self._sessions.add(session)
         return session
 
-    def _read(self, response: requests.Response) -> _Reply:
+    def _read(self, response: requests.Response) -> Reply:
         headers = response.headers
         if "Date" in headers:
             self._last_date = (headers["Date"], self._monotonic())
         status = response.status_code
         if status != 200:
-            return _Reply(status, headers, self._read_error(response))
+            return Reply(status, headers, self._read_error(response))
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise GarbledReply(
@@ -319,7 +334,7 @@ class SuiteQLClient:
         body = b"".join(_unpacked(response, self._max_reply_bytes, cut=False))
         if not body.rstrip().endswith(b"}"):
             raise GarbledReply("NetSuite's answer was cut short: its JSON has no end")
-        return _Reply(status, headers, body)
+        return Reply(status, headers, body)
 
     def _read_error(self, response: requests.Response) -> bytes:
         """Return what can be had of an error's body: the status counts, above all a 401's, whatever its body does."""

@@ -13,8 +13,17 @@
 | any other 4xx | QueryRefused | no |
 | redirect, over the size limit, 407 | BadReply | no |
 
+The token endpoint of machine-to-machine logins answers by the same rules but for these:
+
+| answer of the token endpoint | error | asked again |
+|---|---|---|
+| 400, 401 and any other 4xx but 407, 408, 429 | LoginRefused | by the gate alone |
+| 500 | SourceDown: no query is to blame | yes, up to `attempts` |
+| 200 without a token | GarbledReply | yes, up to `attempts` |
+
 The service's error envelope is `{"type": ..., "title": ..., "status": n, "o:errorDetails": [{"detail": ...,
-"o:errorCode": ...}]}`; status and code count, never the title. Source: Oracle, "REST Web Services Error Handling".
+"o:errorCode": ...}]}`; status and code count, never the title. The token endpoint's is `{"error": ...,
+"error_description": ...}`. Sources: Oracle, "REST Web Services Error Handling"; RFC 6749, section 5.2.
 """
 
 import json
@@ -101,6 +110,25 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> SourceErro
     return GarbledReply(f"NetSuite answered with status {status} where a page was due")
 
 
+def token_error_of(status: int, headers: Mapping[str, str], body: bytes) -> SourceError:
+    """Return the error that a reply of the token endpoint with another status than 200 stands for.
+
+    The service says little of why, and less than it writes into its Login Audit Trail.
+    """
+    if 400 <= status < 500 and status not in (407, 408, 429):
+        words = _oauth_error(body) or _detail(body) or _challenge(headers) or "no reason given"
+        return LoginRefused(
+            f"NetSuite gave no access token ({status}): {words}",
+            where="[netsuite]",
+            help="the reason is in NetSuite under Setup > Users/Roles > View Login Audit Trail; check client_id,"
+            " certificate_id, that the certificate has not expired and is of this private key, algorithm, this"
+            " machine's clock, and the role that OAuth 2.0 Client Credentials Setup maps the certificate to",
+        )
+    if status == 500:
+        return SourceDown("NetSuite failed inside (500) where an access token was asked for")
+    return error_of(status, headers, body)
+
+
 def login_verdict(status: int) -> Verdict:
     """Return what a reply's status says about the login: the service looks at it before it looks at the query."""
     if status == 401:
@@ -141,6 +169,18 @@ def _detail(body: bytes) -> str:
         if isinstance(part, dict)
     ]
     return _one_line("; ".join(filter(None, words)) or str(envelope.get("title") or ""))
+
+
+def _oauth_error(body: bytes) -> str:
+    """Return code and description of the token endpoint's error as one line, or "" when `body` is no such error."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(document, dict):
+        return ""
+    parts = [document.get(key) for key in ("error", "error_description")]
+    return _one_line(": ".join(part for part in parts if isinstance(part, str) and part))
 
 
 def _challenge(headers: Mapping[str, str]) -> str:

@@ -9,16 +9,27 @@ import http.client
 import io
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 _LOOK_UP_SECONDS = 0.25
 _READ_BUFFER_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply, its body unpacked."""
+
+    status: int
+    headers: CaseInsensitiveDict[str]
+    body: bytes
 
 
 class Deadline:

@@ -263,6 +263,7 @@ def _source(settings: Settings, memory: Database | None) -> Iterator[Finding]:
         client = SuiteQLClient(
             netsuite,
             request_timeout_seconds=min(QUERY_SECONDS, settings.run.request_timeout_seconds),
+            epoch_seconds=clock.epoch_seconds,
             attempts=QUERY_ATTEMPTS,
         )
     except WaveImportError as error:

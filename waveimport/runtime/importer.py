@@ -28,7 +28,7 @@ from waveimport.errors import (
     WaveImportError,
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
-from waveimport.netsuite.client import SuiteQLClient
+from waveimport.netsuite.client import TOKEN_SECONDS_MAX, SuiteQLClient
 from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
@@ -96,12 +96,15 @@ def credential_fingerprint(settings: Settings) -> str:
     """Return what tells one set of credentials from another and reveals none of them."""
     netsuite = settings.netsuite
     parts = (
+        netsuite.auth,
         netsuite.consumer_key,
         netsuite.consumer_secret,
         netsuite.token_id,
         netsuite.token_secret,
         netsuite.client_id,
         netsuite.certificate_id,
+        netsuite.private_key,
+        netsuite.algorithm,
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -403,7 +406,12 @@ class _Run:
     def _coordinate(self, job: Job, held: Lease) -> tuple[Outcome, SuiteQLClient]:
         settings = self.settings
         timeout = settings.run.request_timeout_seconds
-        client = SuiteQLClient(settings.netsuite, request_timeout_seconds=timeout, attempts=CLIENT_ATTEMPTS)
+        client = SuiteQLClient(
+            settings.netsuite,
+            request_timeout_seconds=timeout,
+            epoch_seconds=clock.epoch_seconds,
+            attempts=CLIENT_ATTEMPTS,
+        )
         self.stack.callback(client.close)
         derived: dict[str, list[tuple[str, int]]] = {}
         records = {record.name: record for record in self.plan.records}
@@ -435,7 +443,7 @@ class _Run:
                 still_at_work=reports.still_at_work,
                 made_batches=reports.made_batches,
             ),
-            step_seconds=CLIENT_ATTEMPTS * timeout + STEP_MARGIN_SECONDS,
+            step_seconds=CLIENT_ATTEMPTS * (TOKEN_SECONDS_MAX + timeout) + STEP_MARGIN_SECONDS,
             fraction=random.random,
             on_turn=lambda: self.on_turn(job.job_id),
         )

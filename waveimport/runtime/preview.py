@@ -17,6 +17,7 @@ from waveimport.errors import LoginRefused, QueryRefused, ServerFault, TableClas
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.narrowing import changed
 from waveimport.netsuite.suiteql import bounds_query
+from waveimport.runtime import clock
 from waveimport.runtime.importer import credential_fingerprint
 from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
 from waveimport.store import accounts, jobs, watermarks
@@ -220,7 +221,12 @@ def _count(
                 where="[netsuite]",
                 help="mend them, then `waveimport check` asks once and lets other commands go on",
             )
-    client = SuiteQLClient(settings.netsuite, request_timeout_seconds=settings.run.request_timeout_seconds, attempts=3)
+    client = SuiteQLClient(
+        settings.netsuite,
+        request_timeout_seconds=settings.run.request_timeout_seconds,
+        epoch_seconds=clock.epoch_seconds,
+        attempts=3,
+    )
 
     def ask(record: RecordSettings) -> Bounds | WaveImportError:
         try:

@@ -1,6 +1,7 @@
 """`waveimport check`: each part a run needs, found whole or broken, with its mend and its exit code."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine, text
 from waveimport.errors import ExitCode
 from waveimport.runtime import clock
 from waveimport.runtime.checkup import BROKEN_PROMISES
-from waveimport.simulator.faults import Fault, FaultKind, Faults
+from waveimport.simulator.faults import Fault, FaultKind, Faults, Resource
 from waveimport.simulator.handle import Simulator
 from waveimport.store import interleavings, probe
 
@@ -48,6 +49,66 @@ def test_a_whole_installation_is_ok_in_every_part(world: World, account: Simulat
     shown = world.call("check")
     assert shown.code == ExitCode.OK
     assert all(line.startswith("ok    ") for line in shown.out.splitlines())
+
+
+def test_a_login_by_certificate_is_ok_too(world: World, account: Simulator) -> None:
+    world.configure(account.netsuite_toml("m2m"))
+    said = world.call("check", "--json")
+    assert said.code == ExitCode.OK
+    assert [level for level, _ in found(said.json, "credentials")] == ["ok"]
+    assert [level for level, _ in found(said.json, "clock")] == ["ok"]
+
+
+def test_a_refused_assertion_is_exit_4_with_its_causes_and_remembered_for_this_login_alone(
+    world: World, account: Simulator
+) -> None:
+    world.import_from(account)
+    account.set_faults(Faults(fault=(Fault(kind=FaultKind.LOGIN, resource=Resource.TOKEN),)))
+    world.configure(account.netsuite_toml("m2m"))
+    said = world.call("check")
+    assert said.code == ExitCode.LOGIN
+    assert "fail  credentials: NetSuite gave no access token (400): invalid_grant" in said.out
+    assert "certificate_id" in said.out
+    account.set_faults(Faults())
+    before = len(account.requests)
+    assert world.call("plan").code == ExitCode.LOGIN
+    assert account.requests[before:] == []
+    world.configure(account.netsuite_toml("tba"))
+    assert world.call("plan").code == ExitCode.OK
+
+
+@pytest.mark.parametrize(("ahead", "who"), [(-400, "behind"), (400, "ahead of")])
+def test_an_assertion_by_a_clock_that_is_off_is_told_as_that(
+    sqlite_world: World, account: Simulator, monkeypatch: pytest.MonkeyPatch, ahead: int, who: str
+) -> None:
+    now = clock.epoch_seconds
+    monkeypatch.setattr(clock, "epoch_seconds", lambda: now() + ahead)
+    sqlite_world.configure(account.netsuite_toml("m2m"))
+    said = sqlite_world.call("check", "--json")
+    assert said.code == ExitCode.LOGIN
+    assert [level for level, _ in found(said.json, "credentials")] == ["fail"]
+    [(level, message)] = found(said.json, "clock")
+    assert level == "fail"
+    assert re.search(rf"the clock here is (399|400|401) s {who} NetSuite's", message)
+
+
+def test_a_private_key_that_others_can_read_is_exit_2_and_nobody_is_asked(
+    sqlite_world: World, account: Simulator
+) -> None:
+    key = sqlite_world.folder / "key.pem"
+    key.write_bytes(account.private_key_file.read_bytes())
+    key.chmod(0o644)
+    table = account.netsuite_toml("m2m").replace(str(account.private_key_file), "key.pem")
+    sqlite_world.configure(table)
+    before = len(account.requests)
+    for command in ("check", "plan", "run"):
+        said = sqlite_world.call(command)
+        assert said.code == ExitCode.USAGE
+        assert f"{key} is open to others than its owner (mode 0644)" in said.out + said.err
+        assert f"chmod 600 {key}" in said.out + said.err
+        assert "PRIVATE KEY" not in said.out + said.err
+    assert account.requests[before:] == []
+    assert sqlite_world.call("status").code == ExitCode.OK
 
 
 def test_what_two_connections_must_see_of_each_other_is_tried_and_leaves_nothing(

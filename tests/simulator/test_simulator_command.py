@@ -50,6 +50,9 @@ def test_its_line_is_a_configuration_that_reaches_it(temporary: dict[str, str]) 
         assert process.stdout is not None
         given = tomllib.loads(process.stdout.readline())["netsuite"]
         base_url = given.pop("base_url")
+        key_file = Path(given.pop("private_key_file"))
+        assert key_file.read_text().startswith("-----BEGIN PRIVATE KEY-----")
+        assert key_file.stat().st_mode & 0o777 == 0o600
         reply = requests.post(
             base_url + SUITEQL_PATH,
             json={"q": "SELECT COUNT(*) AS n FROM transaction WHERE type = 'SalesOrd'"},
@@ -73,6 +76,8 @@ def test_as_json_it_has_every_promised_member(small_account: Path, temporary: di
         "certificate_id", "private_key_file",
     ]  # fmt: skip
     assert ready["base_url"].startswith("http://127.0.0.1:")
+    assert all(isinstance(value, str) and value for value in ready.values())
+    assert not Path(ready["private_key_file"]).exists()
     assert errors == ""  # a kept file needs no building
     assert small_account.exists()
 
@@ -118,7 +123,7 @@ def test_without_the_extra_it_names_what_to_install(missing: str, tmp_path: Path
 def test_help_imports_neither_the_parser_nor_the_signer() -> None:
     script = (
         "import sys\nfrom waveimport.cli.main import run\nrun(['simulate', '--help'])\n"
-        "heavy = {'sqlglot', 'oauthlib', 'msgspec', 'sqlalchemy', 'rich'} & set(sys.modules)\n"
+        "heavy = {'sqlglot', 'oauthlib', 'jwt', 'cryptography', 'msgspec', 'sqlalchemy', 'rich'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
@@ -130,6 +135,8 @@ def test_the_handle_prints_the_table_that_reaches_it(simulator: Simulator) -> No
     table = tomllib.loads(simulator.netsuite_toml())["netsuite"]
     assert table["base_url"] == simulator.base_url
     assert table["token_secret"] == simulator.credentials.token_secret
+    table = tomllib.loads(simulator.netsuite_toml("m2m"))["netsuite"]
+    assert (table["auth"], table["client_id"]) == ("m2m", simulator.credentials.client_id)
 
 
 # --- the records ------------------------------------------------------------------------------------------------
@@ -150,11 +157,12 @@ def test_the_records_fit_the_tables_column_by_column() -> None:
         assert record["columns"] == expected, name
 
 
-def test_the_records_are_a_configuration_without_mistakes(simulator: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("auth", ["tba", "m2m"])
+def test_the_records_are_a_configuration_without_mistakes(simulator: Simulator, tmp_path: Path, auth: str) -> None:
     from waveimport.runtime.config import load_settings
 
     path = tmp_path / "waveimport.toml"
-    path.write_text(f'[database]\nurl = "sqlite:///x.db"\n{simulator.netsuite_toml()}\n{records_toml()}')
+    path.write_text(f'[database]\nurl = "sqlite:///x.db"\n{simulator.netsuite_toml(auth)}\n{records_toml()}')
     settings = load_settings(path, {}, secrets=True, warn=lambda _message: None)
     line = settings.record("salesorderline")
     assert (line.table, line.key, line.derived_from, line.parent_key) == (

@@ -15,13 +15,16 @@ import click
 from waveimport.errors import ExitCode
 
 _STOP_SECONDS: Final = 10.0
+_OF_THIS_PROCESS: Final = ("client_id", "certificate_id", "private_key_file")
+"""A key file that is gone with the account has no place in a configuration that stays: the demo logs in by token."""
 
 
 class DemoAccount:
     """Runs `waveimport simulate` beside this process: in one interpreter the two would share its lock.
 
     `port` is taken if it is free, for an unfinished job goes on only at the address it was created with; otherwise
-    any other is. `reached_by` are `base_url`, `account` and the credentials, once the `with` block is entered.
+    any other is. `reached_by` are `base_url`, `account` and the credentials of token-based authentication, once the
+    `with` block is entered.
     """
 
     def __init__(self, data: Path, scale: float, *, port: int | None, quiet: bool) -> None:
@@ -52,7 +55,7 @@ class DemoAccount:
             if not line:
                 raise click.exceptions.Exit(self._process.wait() or ExitCode.FAULT)
             told = json.loads(line)
-            self.reached_by = {key: value for key, value in told.items() if value is not None}
+            self.reached_by = {key: value for key, value in told.items() if key not in _OF_THIS_PROCESS}
         except BaseException:
             self.stop()
             raise

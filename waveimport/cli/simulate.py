@@ -38,7 +38,8 @@ def command(app: App, scale: float, port: int, data: Path | None, faults: Path |
     """Serve a simulated NetSuite account on 127.0.0.1, to try waveimport against.
 
     Its data is TPC-H in NetSuite's tables. Once it is ready, one line says how to reach it: the [netsuite] table of a
-    configuration, its credentials good for nothing else. Ctrl-C ends it.
+    configuration, its credentials good for nothing else: those of token-based authentication, and those of OAuth 2.0
+    machine-to-machine, which take auth = "m2m" beside them. Ctrl-C ends it.
     """
     try:
         from waveimport.simulator import faults as fault_plans
@@ -57,7 +58,7 @@ def command(app: App, scale: float, port: int, data: Path | None, faults: Path |
 
     plan = fault_plans.load(faults) if faults else None
     with Simulator(data=data, scale=scale, port=port, faults=plan, progress=tell) as simulator:
-        click.echo(_ready_json(simulator) if as_json else _ready_line(simulator))
+        click.echo(json.dumps(simulator.reached_by) if as_json else _ready_line(simulator))
         if reader_gone():
             # Nobody knows where it is served, nor will anybody end it.
             return
@@ -65,25 +66,7 @@ def command(app: App, scale: float, port: int, data: Path | None, faults: Path |
         threading.Event().wait()
 
 
-def _reached_by(simulator: "Simulator") -> dict[str, str]:
-    given = simulator.credentials
-    return {
-        "base_url": simulator.base_url,
-        "account": given.account,
-        "consumer_key": given.consumer_key,
-        "consumer_secret": given.consumer_secret,
-        "token_id": given.token_id,
-        "token_secret": given.token_secret,
-    }
-
-
 def _ready_line(simulator: "Simulator") -> str:
     """Return the one line of TOML that stands for the whole [netsuite] table."""
     # A JSON string without control characters is a TOML string too.
-    return f"netsuite = {{ {', '.join(f'{k} = {json.dumps(v)}' for k, v in _reached_by(simulator).items())} }}"
-
-
-def _ready_json(simulator: "Simulator") -> str:
-    # The account issues no OAuth 2.0 tokens; the three members of such a login say so by being null.
-    machine = {"client_id": None, "certificate_id": None, "private_key_file": None}
-    return json.dumps({**_reached_by(simulator), **machine})
+    return f"netsuite = {{ {', '.join(f'{k} = {json.dumps(v)}' for k, v in simulator.reached_by.items())} }}"

@@ -23,14 +23,17 @@ logging.getLogger("oauthlib").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client signs with. The defaults are the same in every process, so that a pasted configuration keeps
-    working; they open nothing but a simulated account on this machine."""
+    """What a client logs in with, but for the private key of its certificate, which each process makes anew. The
+    are the same in every process, so that a pasted configuration keeps working; they open nothing but a simulated
+    account on this machine."""
 
     account: str = "1234567_SB1"
     consumer_key: str = "5f1d3c2b8a964e70b1c9d8e7f6a5b4c3d2e1f00918273645aabbccddeeff0011"
     consumer_secret: str = field(default="c0ffee5ec2e7a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f607182930", repr=False)
     token_id: str = "70ce1d9b8a7c6d5e4f30213243546576879809a1b2c3d4e5f6a7b8c9d0e1f203"
     token_secret: str = field(default="5ec2e770ce9f8e7d6c5b4a392817065f4e3d2c1b0a99887766554433221100ff", repr=False)
+    client_id: str = "c11e27a0b9d8c7f6e5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2"
+    certificate_id: str = "simulated-certificate-ZQ8mW2xN4vTjR6yK0pLcA9sD"
 
 
 class Login:

@@ -9,6 +9,7 @@ a mistake.
     slow_count_seconds = 5.0       # more, for queries that call COUNT
     concurrency = 5                # more requests in flight get 429; 0, the default: no limit
     retry_after_seconds = 2        # said in the header Retry-After of every 429; absent by default, as in the service
+    token_seconds = 3600           # how long each access token is good for
     row_cap = 100000               # rows of a query that can be paged to
     cap_mode = "stop"              # beyond: "stop" hasMore ends, "empty" pages without rows, "error" 400
     hidden_tables = ["vendor"]     # the role cannot see them
@@ -19,7 +20,8 @@ a mistake.
     [[fault]]
     kind = "server_error"          # see FaultKind
     probability = 0.01             # of the requests that the fault is meant for
-    requests = [3, 7]              # and these, by number; the first request is 1
+    requests = [3, 7]              # and these, by number; the first request of its resource is 1
+    resource = "token"             # strikes requests for access tokens; by default "query"
     matching = "FROM transaction"  # only queries that contain this text, in any case
     times = 10                     # at most so often
     seconds = 2.0                  # for "delay": wait so long; for "drip": take so long over the answer
@@ -27,7 +29,8 @@ a mistake.
 
 A fault with neither `probability` nor `requests` strikes every request it is meant for. Of several that would strike
 one request the first in the plan does. Faults strike before the login is looked at, all but `delay` and `drip`, after
-which the true answer comes.
+which the true answer comes. Queries and requests for tokens are numbered apart, so that a plan does the same to an
+import whichever way it logs in.
 """
 
 import json
@@ -56,6 +59,14 @@ class FaultKind(StrEnum):
     REDIRECT = "redirect"  # 302 to elsewhere
     LOGIN = "login"  # 401, though the login was right
     DELAY = "delay"  # the true answer, late
+    REVOKE = "revoke"  # every access token issued so far ends, the request's own too; then the true answer
+
+
+class Resource(StrEnum):
+    """What a request is for."""
+
+    QUERY = "query"
+    TOKEN = "token"
 
 
 class CapMode(StrEnum):
@@ -72,6 +83,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: FaultKind
     probability: float = 0.0
     requests: tuple[int, ...] = ()
+    resource: Resource = Resource.QUERY
     matching: str = ""
     times: int | None = None
     seconds: float = 1.0
@@ -87,6 +99,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slow_count_seconds: float = 0.0
     concurrency: int = 0
     retry_after_seconds: int | None = None
+    token_seconds: float = 3600.0
     row_cap: int = 100_000
     cap_mode: CapMode = CapMode.STOP
     hidden_tables: tuple[str, ...] = ()
@@ -117,14 +130,15 @@ class Plan:
         self._struck = [0] * len(faults.fault)
         self._lock = threading.Lock()
 
-    def blow(self, number: int, query: str, counting: bool) -> Blow:
-        """Return what happens to request `number` (from 1) with that query; `counting` if it calls COUNT."""
+    def blow(self, number: int, query: str, counting: bool, resource: Resource = Resource.QUERY) -> Blow:
+        """Return what happens to request `number` (from 1) of that resource, with that query; `counting` if it calls
+        COUNT."""
         faults = self.faults
         delay = faults.latency_seconds + faults.latency_jitter_seconds * self._chance(number, "latency")
         if counting:
             delay += faults.slow_count_seconds
         for position, fault in enumerate(faults.fault):
-            if self._strikes(position, fault, number, query):
+            if fault.resource is resource and self._strikes(position, fault, number, query):
                 if fault.kind is FaultKind.DELAY:
                     return Blow(delay + fault.seconds, None)
                 return Blow(delay, fault)
@@ -170,10 +184,10 @@ def load(path: Path) -> Faults:
 def check(faults: Faults) -> Faults:
     """Return the plan. Raises msgspec.ValidationError for a value out of its bounds."""
     times = (faults.latency_seconds, faults.latency_jitter_seconds, faults.slow_count_seconds)
-    if min(times) < 0 or faults.concurrency < 0 or faults.changes_every < 0 or faults.row_cap < 1:
-        raise msgspec.ValidationError(
-            "seconds, concurrency and changes_every must not be negative, row_cap not below 1"
-        )
+    if min(*times, faults.concurrency, faults.changes_every) < 0 or faults.row_cap < 1:
+        raise msgspec.ValidationError("only the seeds may be negative, and row_cap is at least 1")
+    if faults.token_seconds <= 0:
+        raise msgspec.ValidationError("token_seconds must be above 0")
     for fault in faults.fault:
         if not 0 <= fault.probability <= 1 or fault.seconds < 0 or min(fault.requests, default=1) < 1:
             raise msgspec.ValidationError(f"a probability lies in 0..1, seconds and requests above: {fault.kind}")

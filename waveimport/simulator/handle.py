@@ -1,6 +1,7 @@
 """A simulated account as a program holds it: started, asked, given faults, stopped."""
 
 import contextlib
+import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from waveimport.simulator.dataset import open_or_build
 from waveimport.simulator.faults import Faults, Plan, check
 from waveimport.simulator.queries import Queries
 from waveimport.simulator.server import Account, AccountServer, LoggedRequest
+from waveimport.simulator.tokens import TokenDesk, key_pair
 
 
 class Simulator:
@@ -38,6 +40,8 @@ class Simulator:
     ) -> None:
         self._live = live or (faults is not None and faults.changes_every > 0)
         self.credentials = credentials or Credentials()
+        self.tokens = TokenDesk(self.credentials)
+        self._private_key_file: Path | None = None
         self._scale = scale
         self._port = port
         self._faults = check(faults or Faults())
@@ -63,7 +67,7 @@ class Simulator:
     def _start(self, stack: contextlib.ExitStack) -> AccountServer:
         account = self._account(self._faults)
         try:
-            server = AccountServer(self._port, account, Login(self.credentials))
+            server = AccountServer(self._port, account, Login(self.credentials), self.tokens)
         except OSError as error:
             raise UsageError(
                 f"the port {self._port} cannot be listened on: {error.strerror}",
@@ -107,25 +111,51 @@ class Simulator:
         """The most requests that were ever in flight at once."""
         return self.server.in_flight_peak
 
+    @property
+    def private_key_file(self) -> Path:
+        """The private key of the certificate, PEM, readable by its owner only; made when it is first asked for, and
+        removed at the end."""
+        if self._private_key_file is None:
+            folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="waveimport-"))
+            private, public = key_pair()
+            self.tokens.certify(self.credentials.certificate_id, public)
+            path = Path(folder) / "private-key.pem"
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(private)
+            self._private_key_file = path
+        return self._private_key_file
+
+    @property
+    def reached_by(self) -> dict[str, str]:
+        """The keys of the configuration's `[netsuite]` for this account, for both ways to log in."""
+        return {"base_url": self.base_url, "account": self.credentials.account, **self._tba(), **self._m2m()}
+
+    def _tba(self) -> dict[str, str]:
+        given = self.credentials
+        return {
+            "consumer_key": given.consumer_key,
+            "consumer_secret": given.consumer_secret,
+            "token_id": given.token_id,
+            "token_secret": given.token_secret,
+        }
+
+    def _m2m(self) -> dict[str, str]:
+        given = self.credentials
+        return {
+            "client_id": given.client_id,
+            "certificate_id": given.certificate_id,
+            "private_key_file": str(self.private_key_file),
+        }
+
     def set_faults(self, faults: Faults) -> None:
         """Put another plan into force, from the next request on; its `times` count from zero."""
         self.server.account = self._account(check(faults))
 
-    def netsuite_toml(self) -> str:
-        """Return the configuration's `[netsuite]` table that reaches this account."""
-        given = self.credentials
-        return "\n".join(
-            (
-                "[netsuite]",
-                f'account = "{given.account}"',
-                f'base_url = "{self.base_url}"',
-                f'consumer_key = "{given.consumer_key}"',
-                f'consumer_secret = "{given.consumer_secret}"',
-                f'token_id = "{given.token_id}"',
-                f'token_secret = "{given.token_secret}"',
-                "",
-            )
-        )
+    def netsuite_toml(self, auth: str = "tba") -> str:
+        """Return the configuration's `[netsuite]` table that reaches this account, logging in by "tba" or "m2m"."""
+        keys = {"auth": auth, "account": self.credentials.account, "base_url": self.base_url}
+        keys |= self._m2m() if auth == "m2m" else self._tba()
+        return "\n".join(["[netsuite]", *(f'{key} = "{value}"' for key, value in keys.items()), ""])
 
 
 def records_toml() -> str:

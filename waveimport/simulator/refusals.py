@@ -53,6 +53,17 @@ class Refusal(Exception):
         return msgspec.json.encode(envelope)
 
 
+class OAuthRefusal(Refusal):
+    """A token that the account does not give; the envelope is OAuth's own (RFC 6749, section 5.2)."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__(400, error, error)
+
+    def body(self) -> bytes:
+        """Return the error as JSON."""
+        return msgspec.json.encode({"error": self.code})
+
+
 def bad_query(said: str) -> Refusal:
     """A query that cannot be answered; `said` is the search engine's own sentence."""
     return Refusal(400, "INVALID_PARAMETER", f"{_SEARCH}{said}", place=("o:errorQueryParam", "q"))
@@ -87,6 +98,12 @@ def bad_parameter(name: str, detail: str) -> Refusal:
 def invalid_login(realm: str) -> Refusal:
     """A login that failed; the service never says why."""
     challenge = f'OAuth realm="{realm}", error="token_rejected", error_description="Invalid login attempt."'
+    return Refusal(401, "INVALID_LOGIN", LOGIN_DETAIL, headers={"WWW-Authenticate": challenge})
+
+
+def invalid_token(realm: str) -> Refusal:
+    """An access token that is unknown, over or revoked; the service does not say which."""
+    challenge = f'Bearer realm="{realm}", error="invalid_token", error_description="Invalid login attempt."'
     return Refusal(401, "INVALID_LOGIN", LOGIN_DETAIL, headers={"WWW-Authenticate": challenge})
 
 

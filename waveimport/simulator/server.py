@@ -1,8 +1,8 @@
 """The account over HTTP/1.1, on the loopback interface only.
 
-The one resource is `POST /services/rest/query/v1/suiteql?limit=&offset=` with `Prefer: transient`, in the rules of
-Oracle's "Executing SuiteQL Queries Through REST Web Services": limit 1 to 1000, offset divisible by limit, a signature
-on each request. Another resource is one more entry in `_RESOURCES`.
+Queries are `POST /services/rest/query/v1/suiteql?limit=&offset=` with `Prefer: transient`, in the rules of Oracle's
+"Executing SuiteQL Queries Through REST Web Services": limit 1 to 1000, offset divisible by limit, a signature or an
+access token on each request. Tokens are given by `POST /services/rest/auth/oauth2/v1/token`, see `simulator.tokens`.
 """
 
 import contextlib
@@ -23,21 +23,25 @@ import msgspec
 
 from waveimport.simulator.auth import Login
 from waveimport.simulator.changes import Changes
-from waveimport.simulator.faults import Blow, FaultKind, Plan
+from waveimport.simulator.faults import Blow, FaultKind, Plan, Resource
 from waveimport.simulator.queries import Queries
 from waveimport.simulator.refusals import (
+    OAuthRefusal,
     Refusal,
     bad_parameter,
     too_many_requests,
     unexpected,
 )
+from waveimport.simulator.tokens import TOKEN_PATH, TokenDesk
 
 SUITEQL_PATH = "/services/rest/query/v1/suiteql"
 LIMIT_MAXIMUM = 1000
 _BODY_MAXIMUM = 10_000_000
-_RESOURCES = {SUITEQL_PATH: "POST"}
+_METHODS = {SUITEQL_PATH: "POST", TOKEN_PATH: "POST"}
+_BEARER = "Bearer "
 _COLLECTION = "application/vnd.oracle.resource+json; type=collection; charset=UTF-8"
 _ERROR = "application/vnd.oracle.resource+json; type=error; charset=UTF-8"
+_JSON = "application/json; charset=UTF-8"
 _HTML = "text/html; charset=UTF-8"
 _MAINTENANCE = (
     b"<!DOCTYPE html><html><head><title>NetSuite</title></head><body><p>The account you are trying to access is "
@@ -50,7 +54,8 @@ _LOG_KEPT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request as the account saw it. `status` is 0 where no answer was sent; `fault` the kind that struck."""
+    """One request as the account saw it. `number` counts the requests of its resource; `status` is 0 where no answer
+    was sent; `fault` the kind that struck."""
 
     number: int
     query: str
@@ -59,6 +64,7 @@ class LoggedRequest:
     status: int
     seconds: float
     fault: str = ""
+    resource: Resource = Resource.QUERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class _Body(msgspec.Struct):
 class _Asked:
     """What is known of a request so far; -1 where its URL did not say."""
 
+    resource: Resource
     query: str = ""
     limit: int = -1
     offset: int = -1
@@ -99,14 +106,15 @@ class AccountServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, port: int, account: Account, login: Login) -> None:
+    def __init__(self, port: int, account: Account, login: Login, tokens: TokenDesk) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.account = account
         self.login = login
+        self.tokens = tokens
         self.requests: deque[LoggedRequest] = deque(maxlen=_LOG_KEPT)
         self.in_flight_peak = 0
         self._in_flight = 0
-        self._count = 0
+        self._counts = dict.fromkeys(Resource, 0)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
 
@@ -115,13 +123,13 @@ class AccountServer(ThreadingHTTPServer):
         """The origin that clients talk to."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def begin(self) -> tuple[int, int]:
-        """Note a request's arrival; return its number, from 1, and how many are in flight with it."""
+    def begin(self, resource: Resource) -> tuple[int, int]:
+        """Note a request's arrival; return its number, from 1, and how many of any resource are in flight with it."""
         with self._lock:
-            self._count += 1
+            self._counts[resource] += 1
             self._in_flight += 1
             self.in_flight_peak = max(self.in_flight_peak, self._in_flight)
-            return self._count, self._in_flight
+            return self._counts[resource], self._in_flight
 
     def end(self) -> None:
         """Note that a request is done with."""
@@ -178,8 +186,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         started = time.perf_counter()
-        number, in_flight = self.server.begin()
-        asked = _Asked()
+        path = urlsplit(self.path).path
+        asked = _Asked(Resource.TOKEN if path == TOKEN_PATH else Resource.QUERY)
+        number, in_flight = self.server.begin(asked.resource)
         try:
             blow, reply = self._answer(asked, number, in_flight)
         finally:
@@ -188,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = blow.fault.kind.value if blow.fault else ""
         seconds = time.perf_counter() - started
         self.server.requests.append(
-            LoggedRequest(number, asked.query, asked.limit, asked.offset, reply.status, seconds, fault)
+            LoggedRequest(number, asked.query, asked.limit, asked.offset, reply.status, seconds, fault, asked.resource)
         )
         self._send(reply, blow)
 
@@ -197,10 +206,11 @@ class _Handler(BaseHTTPRequestHandler):
         account = self.server.account
         body = _Body("")
         raw = self._read_body()
-        with contextlib.suppress(msgspec.DecodeError):
-            body = msgspec.json.decode(raw, type=_Body)
+        if asked.resource is Resource.QUERY:
+            with contextlib.suppress(msgspec.DecodeError):
+                body = msgspec.json.decode(raw, type=_Body)
         asked.query = body.q
-        blow = account.plan.blow(number, body.q, _COUNT.search(body.q) is not None)
+        blow = account.plan.blow(number, body.q, _COUNT.search(body.q) is not None, asked.resource)
         every = account.plan.faults.changes_every
         if account.changes is not None and every and number % every == 0:
             account.changes.round()
@@ -208,16 +218,19 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(blow.delay_seconds)
         try:
             self._check_concurrency(account.plan, in_flight)
-            early = self._early_fault(account.plan, blow, number)
+            early = self._early_fault(account.plan, blow, number, asked.resource)
             if early is not None:
                 return blow, early
+            if asked.resource is Resource.TOKEN:
+                return blow, self._grant(raw, account.plan.faults.token_seconds)
             self._check_request()
             asked.limit, asked.offset = _bounds(dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True)))
             url = self.server.base_url + SUITEQL_PATH
             page = account.queries.page(body.q, tuple(body.params), asked.limit, asked.offset, url)
             return blow, _Reply(200, page, _COLLECTION, {})
         except Refusal as refusal:
-            return blow, _Reply(refusal.status, refusal.body(), _ERROR, refusal.headers)
+            content_type = _JSON if isinstance(refusal, OAuthRefusal) else _ERROR
+            return blow, _Reply(refusal.status, refusal.body(), content_type, refusal.headers)
 
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
@@ -230,14 +243,29 @@ class _Handler(BaseHTTPRequestHandler):
         if plan.faults.concurrency and in_flight > plan.faults.concurrency:
             raise too_many_requests(plan.faults.retry_after_seconds)
 
-    def _check_request(self) -> None:
-        url = f"http://{self.headers.get('Host', '')}{self.path}"
-        self.server.login.check(url, self.command, dict(self.headers.items()))
-        method = _RESOURCES.get(urlsplit(self.path).path)
+    def _grant(self, form: bytes, lifetime_seconds: float) -> _Reply:
+        self._check_method()
+        granted = self.server.tokens.grant(form, self.server.base_url + TOKEN_PATH, lifetime_seconds)
+        return _Reply(200, granted, _JSON, {})
+
+    def _check_method(self) -> None:
+        method = _METHODS.get(urlsplit(self.path).path)
         if method is None:
             raise Refusal(404, "NONEXISTENT_ENDPOINT", "The requested endpoint does not exist.")
         if self.command != method:
             raise Refusal(405, "METHOD_NOT_ALLOWED", f"The method {self.command} is not allowed here.")
+
+    def _check_login(self) -> None:
+        authorization = self.headers.get("Authorization", "")
+        if authorization.startswith(_BEARER):
+            self.server.tokens.check(authorization.removeprefix(_BEARER))
+            return
+        url = f"http://{self.headers.get('Host', '')}{self.path}"
+        self.server.login.check(url, self.command, dict(self.headers.items()))
+
+    def _check_request(self) -> None:
+        self._check_login()
+        self._check_method()
         preferences = [one.strip() for one in self.headers.get("Prefer", "").split(",")]
         if "transient" not in preferences:
             raise Refusal(
@@ -247,7 +275,14 @@ class _Handler(BaseHTTPRequestHandler):
                 place=("o:errorHeader", "Prefer"),
             )
 
-    def _early_fault(self, plan: Plan, blow: Blow, number: int) -> _Reply | None:
+    def _refused_login(self, resource: Resource) -> Refusal:
+        """Return what a login that is not accepted gets, by the way it was tried."""
+        if resource is Resource.TOKEN:
+            return OAuthRefusal("invalid_grant")
+        bearer = self.headers.get("Authorization", "").startswith(_BEARER)
+        return self.server.tokens.refusal() if bearer else self.server.login.refusal()
+
+    def _early_fault(self, plan: Plan, blow: Blow, number: int, resource: Resource) -> _Reply | None:
         """Return the answer of a fault that strikes before the request is looked at, or None."""
         if blow.fault is None:
             return None
@@ -257,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
             case FaultKind.SERVER_ERROR:
                 raise unexpected(f"{number:020d}".translate(str.maketrans("0123456789", "jrgbpylhsk")))
             case FaultKind.LOGIN:
-                raise self.server.login.refusal()
+                raise self._refused_login(resource)
             case FaultKind.UNAVAILABLE:
                 return _Reply(503, _MAINTENANCE, _HTML, {})
             case FaultKind.HTML:
@@ -266,6 +301,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return _Reply(302, b"", _HTML, {"Location": blow.fault.location})
             case FaultKind.RESET:
                 return _Reply(0, b"", _HTML, {})
+            case FaultKind.REVOKE:
+                self.server.tokens.revoke()
+                return None
             case FaultKind.TRUNCATE | FaultKind.DRIP | FaultKind.DELAY:
                 return None
 

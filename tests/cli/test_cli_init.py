@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from netsuite_keys import pem
 
 from waveimport.cli.init import STARTER
 from waveimport.cli.main import run
@@ -12,7 +13,8 @@ from waveimport.core.settings import CREDENTIAL_KEYS, RunSettings
 from waveimport.errors import BadSecret, ConfigErrors, ExitCode
 from waveimport.runtime.config import load_settings
 
-VARIABLES = {
+VARIABLES = {"NETSUITE_CLIENT_ID": "a", "NETSUITE_CERTIFICATE_ID": "b"}
+TBA_VARIABLES = {
     "NETSUITE_CONSUMER_KEY": "a",
     "NETSUITE_CONSUMER_SECRET": "b",
     "NETSUITE_TOKEN_ID": "c",
@@ -27,13 +29,35 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_file_written_is_a_configuration_that_works(folder: Path) -> None:
+@pytest.fixture
+def key_file(folder: Path) -> Path:
+    path = folder / "netsuite-key.pem"
+    path.touch(mode=0o600)
+    path.write_text(pem("RSA 3072"))
+    return path
+
+
+def test_the_file_written_is_a_configuration_that_works(folder: Path, key_file: Path) -> None:
     assert run(["init"]) == ExitCode.OK
     settings = load_settings(None, VARIABLES, secrets=True)
     assert [record.name for record in settings.records] == ["customer", "salesorder", "salesorderline"]
     assert settings.record("salesorderline").derived_from == "salesorder"
     assert settings.database.url == f"sqlite:///{folder}/waveimport.db"
-    assert [getattr(settings.netsuite, key) for key in CREDENTIAL_KEYS] == ["a", "b", "c", "d", "", ""]
+    assert (settings.netsuite.auth, settings.netsuite.algorithm) == ("m2m", "PS256")
+    assert [getattr(settings.netsuite, key) for key in CREDENTIAL_KEYS] == ["", "", "", "", "a", "b"]
+    assert settings.netsuite.private_key_file == str(key_file)
+
+
+def test_the_alternative_in_it_is_token_based_authentication(folder: Path) -> None:
+    """As a user would do it who has tokens: his five lines in force, those of the certificate out."""
+    tba = ("auth", "consumer_key", "consumer_secret", "token_id", "token_secret")
+    m2m = ("auth", "client_id", "certificate_id", "private_key_file")
+    lines = [re.sub(rf"^({'|'.join(m2m)}) = ", r"# \1 = ", line) for line in STARTER.splitlines()]
+    lines = [line for line in lines if not line.startswith('# auth = "m2m"')]
+    (folder / "w.toml").write_text("\n".join(re.sub(rf"^# ({'|'.join(tba)}) = ", r"\1 = ", line) for line in lines))
+    netsuite = load_settings(folder / "w.toml", TBA_VARIABLES, secrets=True).netsuite
+    assert netsuite.auth == "tba"
+    assert [getattr(netsuite, key) for key in CREDENTIAL_KEYS] == ["a", "b", "c", "d", "", ""]
 
 
 def test_the_next_step_names_every_variable_that_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,10 +66,11 @@ def test_the_next_step_names_every_variable_that_is_needed(capsys: pytest.Captur
     with pytest.raises(ConfigErrors) as caught:
         load_settings(Path("my file.toml"), {}, secrets=True)
     assert {type(error) for error in caught.value.errors} == {BadSecret}
+    assert len(caught.value.errors) == 3
     for error in caught.value.errors:
-        named = re.search(r"variable (\w+),", error.message)
+        named = re.search(r"variable (\w+),|/([\w.-]+) of `private_key_file`", error.message)
         assert named is not None
-        assert named[1] in out
+        assert (named[1] or named[2]) in out
     assert "waveimport --config 'my file.toml' check" in out
 
 
@@ -92,10 +117,10 @@ def test_what_it_says_is_the_default_is_the_default() -> None:
         assert value == (str(default).lower() if isinstance(default, bool) else f"{default:g}"), key
 
 
-def test_what_is_commented_out_is_valid_too(folder: Path) -> None:
+def test_what_is_commented_out_is_valid_too(folder: Path, key_file: Path) -> None:
     # The destination, the profile and the run settings, as a user would uncomment them.
     text = re.sub(r"^# (?=\[?[a-z_]+\]? |\[)", "", STARTER, flags=re.MULTILINE)
-    prose = re.compile(r"url = \"mysql\S+netsuite|password|base_url|For ")
+    prose = re.compile(r"url = \"mysql\S+netsuite|password|base_url|For |Or |auth = \"tba|consumer_|token_")
     keep = [line for line in text.splitlines() if not prose.match(line)]
     (folder / "w.toml").write_text("\n".join(keep))
     settings = load_settings(folder / "w.toml", VARIABLES, secrets=True)

@@ -1,23 +1,24 @@
 """What README says is true: its configuration loads, its tables are those of the code, its commands exist."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from netsuite_keys import pem
 
 from waveimport.cli.lazy import COMMANDS
 from waveimport.core.waves import BATCH_MOVES, JOB_MOVES, WAVE_MOVES
 from waveimport.errors import EXIT_CODES
+from waveimport.netsuite.private_key import signing_key
 from waveimport.runtime.config import load_settings
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SECRETS = {
     "WAVEIMPORT_DB_PASSWORD": "p",
-    "NETSUITE_CONSUMER_KEY": "a",
-    "NETSUITE_CONSUMER_SECRET": "b",
-    "NETSUITE_TOKEN_ID": "c",
-    "NETSUITE_TOKEN_SECRET": "d",
+    "NETSUITE_CLIENT_ID": "a",
+    "NETSUITE_CERTIFICATE_ID": "b",
 }
 
 
@@ -28,8 +29,20 @@ def test_the_configurations_that_are_shown_load(tmp_path: Path, source: str) -> 
         (text,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "waveimport.toml"
     path.write_text(text, encoding="utf-8")
+    key = tmp_path / "netsuite-key.pem"
+    key.touch(mode=0o600)
+    key.write_text(pem("RSA 3072"))
     settings = load_settings(path, SECRETS, secrets=True)
     assert {record.name for record in settings.records} >= {"customer", "salesorder", "salesorderline"}
+
+
+def test_the_command_that_makes_a_certificate_makes_a_key_that_is_taken(tmp_path: Path) -> None:
+    (command,) = re.findall(r"(openssl req .*?)\n```", README, re.DOTALL)
+    subprocess.run(["sh", "-c", command.replace("\\\n", " ")], cwd=tmp_path, check=True, capture_output=True)
+    key = tmp_path / "netsuite-key.pem"
+    assert key.stat().st_mode & 0o077 == 0
+    signing_key(key.read_text(), "PS256")
+    assert "BEGIN CERTIFICATE" in (tmp_path / "netsuite-cert.pem").read_text()
 
 
 def test_the_diagram_of_moves_is_the_table_of_the_code() -> None:

@@ -1,4 +1,4 @@
-"""`waveimport init`: a starter configuration that works once the four variables it names are set."""
+"""`waveimport init`: a starter configuration that works once the variables it names are set and its key is there."""
 
 import os
 import shlex
@@ -14,7 +14,7 @@ DEFAULT_FILE: Final = Path("waveimport.toml")
 
 STARTER: Final = """\
 # Configuration of waveimport. Relative paths start at this file's folder.
-# ${NAME} is read from the environment; a key ending in _file, such as token_secret_file, reads a file instead.
+# ${NAME} is read from the environment; a key ending in _file, such as client_id_file, reads a file instead.
 
 # profile = "1234567_SB1"          # name of this import; default: the account
 
@@ -29,11 +29,17 @@ url = "sqlite:///waveimport.db"
 
 [netsuite]
 account = "1234567_SB1"            # Setup > Company > Company Information > Account ID
-auth = "tba"                       # token-based authentication
-consumer_key = "${NETSUITE_CONSUMER_KEY}"
-consumer_secret = "${NETSUITE_CONSUMER_SECRET}"
-token_id = "${NETSUITE_TOKEN_ID}"
-token_secret = "${NETSUITE_TOKEN_SECRET}"
+auth = "m2m"                       # OAuth 2.0 machine-to-machine: Setup > Integration > OAuth 2.0 Client Credentials
+client_id = "${NETSUITE_CLIENT_ID}"             # of the integration record
+certificate_id = "${NETSUITE_CERTIFICATE_ID}"   # of the certificate that is mapped to user and role
+private_key_file = "netsuite-key.pem"           # of that certificate: PEM, no passphrase, chmod 600
+# algorithm = "PS256"              # PS256, PS384, PS512 for RSA; ES256, ES384, ES512 for P-256, P-384, P-521
+# Or token-based authentication, where an integration has it: from NetSuite 2027.1 on no new one gets it.
+# auth = "tba"
+# consumer_key = "${NETSUITE_CONSUMER_KEY}"
+# consumer_secret = "${NETSUITE_CONSUMER_SECRET}"
+# token_id = "${NETSUITE_TOKEN_ID}"
+# token_secret = "${NETSUITE_TOKEN_SECRET}"
 # base_url = "http://127.0.0.1:8765"   # only for a simulated account: `waveimport simulate`
 concurrency = 5                    # requests in flight at most; fewer while NetSuite answers 429
 
@@ -88,8 +94,9 @@ def command(app: App, file: Path | None) -> None:
     write_new(target, STARTER)
     option = "" if target == DEFAULT_FILE else f" --config {shlex.quote(str(target))}"
     click.echo(f"wrote {target}")
-    click.echo("next: set the account and the records in it, export NETSUITE_CONSUMER_KEY, NETSUITE_CONSUMER_SECRET,\n"
-               f"NETSUITE_TOKEN_ID and NETSUITE_TOKEN_SECRET, then: waveimport{option} check")  # fmt: skip
+    click.echo("next: set the account and the records in it, export NETSUITE_CLIENT_ID and NETSUITE_CERTIFICATE_ID,\n"
+               "put the private key of the certificate beside it as netsuite-key.pem, mode 600, then:\n"
+               f"waveimport{option} check")  # fmt: skip
 
 
 def write_new(path: Path, text: str) -> None:

@@ -116,7 +116,8 @@ class BadRecords(ConfigError):
 
 
 class BadSecret(ConfigError):
-    """A secret could not be resolved: an environment variable is not set or a secret file cannot be read."""
+    """A secret could not be resolved: an environment variable is not set, a secret file cannot be read, or a private
+    key is none, is encrypted, or lies open to others."""
 
     code = "WI-CFG-007"
 
@@ -240,7 +241,8 @@ class TableRefused(QueryRefused):
 
 
 class LoginRefused(SourceError):
-    """NetSuite refused the login (401), or the role may not use SuiteQL at all (403, or 400 without permission)."""
+    """NetSuite refused the login (401), gave no access token for the certificate (400, 401), or the role may not use
+    SuiteQL at all (403, or 400 without permission)."""
 
     code = "WI-SRC-006"
     exit_code = ExitCode.LOGIN

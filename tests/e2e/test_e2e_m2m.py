@@ -1,11 +1,16 @@
 """The whole way by certificate: `waveimport run` in a process of its own, its access tokens ending under it."""
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 from project import SMALL, Project
 
+from waveimport.errors import ExitCode
+from waveimport.runtime import clock
+from waveimport.runtime.config import load_settings
+from waveimport.runtime.importer import RunOptions, run_import
 from waveimport.simulator.faults import Fault, FaultKind, Faults, Resource
 from waveimport.simulator.handle import Simulator
 
@@ -120,6 +125,20 @@ def test_a_revoked_certificate_ends_the_run_and_what_landed_stays(
     project.imported()
     project.assert_equals_source(account)
     assert project.query("SELECT COUNT(*) FROM import_jobs") == [(1,)]
+
+
+@pytest.mark.parametrize(("ahead", "who"), [(-3600, "behind"), (3600, "ahead of")])
+def test_a_run_refused_for_the_clock_of_its_machine_names_it(
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, ahead: int, who: str
+) -> None:
+    now = clock.epoch_seconds
+    monkeypatch.setattr(clock, "epoch_seconds", lambda: now() + ahead)
+    project = machine(tmp_path, f"sqlite:///{tmp_path / 'test.db'}", simulator)
+    result = run_import(load_settings(project.config, {}, secrets=True), RunOptions())
+    assert result.exit_code is ExitCode.LOGIN
+    assert result.error is not None
+    assert "invalid_grant" in result.error.message
+    assert re.search(rf"the clock here is (3599|3600|3601) s {who} NetSuite's", result.error.help or "")
 
 
 def test_neither_key_nor_token_is_kept_or_shown(

@@ -1,6 +1,8 @@
 """Logging in by certificate, against a scripted server: when a token is asked for, and what each refusal becomes."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -461,3 +463,18 @@ def test_an_empty_credential_is_refused_at_once(make_machine: MakeMachine, name:
 def test_a_key_of_another_kind_is_refused_at_once(make_machine: MakeMachine) -> None:
     with pytest.raises(BadValue, match="EC P-256, and PS256 signs with RSA"):
         make_machine(settings={"algorithm": "PS256"})
+
+
+def test_whoever_logs_in_by_token_does_not_pay_for_the_libraries_of_keys() -> None:
+    script = (
+        "import sys\n"
+        "from waveimport.core.settings import NetSuiteSettings\n"
+        "from waveimport.netsuite.client import SuiteQLClient\n"
+        "import waveimport.runtime.config\n"
+        "keys = dict.fromkeys(('consumer_key', 'consumer_secret', 'token_id', 'token_secret'), 'x')\n"
+        "settings = NetSuiteSettings('1', 'http://127.0.0.1:1', **keys)\n"
+        "SuiteQLClient(settings, request_timeout_seconds=1, epoch_seconds=lambda: 0.0)\n"
+        "print(sorted({'jwt', 'cryptography'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

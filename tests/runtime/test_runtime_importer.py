@@ -24,7 +24,7 @@ from waveimport.errors import (
 )
 from waveimport.runtime import coordinator, importer
 from waveimport.runtime.coordinator import Stop
-from waveimport.runtime.importer import RunOptions, RunResult, run_import
+from waveimport.runtime.importer import RunOptions, RunResult, credential_fingerprint, run_import
 from waveimport.runtime.single_flight import FileGuard, lock_path
 from waveimport.runtime.stop import StopSwitch
 from waveimport.store import jobs, waves
@@ -273,6 +273,19 @@ def test_a_busy_lock_file_with_nothing_yet_in_the_database_means_a_run_that_is_s
         guard.release()
     assert (result.exit_code, result.stepped_aside) == (ExitCode.OK, True)
     assert runs.source.asked == []
+
+
+@pytest.mark.parametrize("key", ["client_id", "certificate_id", "private_key", "algorithm", "auth", "token_secret"])
+def test_another_credential_of_either_login_is_another_fingerprint_that_shows_none_of_it(
+    tmp_path: Path, key: str
+) -> None:
+    settings = Runs(f"sqlite:///{tmp_path / 'x.db'}", tmp_path, ScriptedSource()).settings
+    netsuite = replace(settings.netsuite, auth="m2m", client_id="c", certificate_id="i", private_key="k")
+    before = credential_fingerprint(replace(settings, netsuite=netsuite))
+    after = credential_fingerprint(replace(settings, netsuite=replace(netsuite, **{key: "canary"})))
+    assert before != after
+    assert len(after) == 32
+    assert "canary" not in after
 
 
 def test_a_refused_login_ends_with_4_and_is_remembered_for_these_credentials(runs: Runs) -> None:

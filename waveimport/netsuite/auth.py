@@ -1,11 +1,11 @@
 """Who asks: the ways to log in, each of which puts on a request what the service knows the account by.
 
-The client asks its login for a ticket at every attempt, so another way to log in is another class like these.
+The client asks its login for a ticket at every attempt, so another way to log in is another class like the one here;
+OAuth 2.0 machine-to-machine is in `netsuite.machine`.
 """
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from requests.auth import AuthBase
 from requests_oauthlib import OAuth1
 
 from waveimport.core.settings import NetSuiteSettings
-from waveimport.errors import BadSecret, BadValue
+from waveimport.errors import BadSecret
 
 SIGNATURE_SKEW_MOST_SECONDS = 300.0
 """NetSuite refuses signatures whose timestamp is further off (Oracle, "Token-based Authentication"). The assertions of
@@ -98,23 +98,4 @@ def require(settings: NetSuiteSettings, *names: str) -> None:
                 f"the credential {name} is empty",
                 where=f"[netsuite] {name}",
                 help="set it in the configuration or the environment variable that it names",
-            )
-
-
-def login(settings: NetSuiteSettings, machine: Callable[[], Login]) -> Login:
-    """Return the way to log in that the settings name; `machine` makes the one by machine-to-machine.
-
-    Raises BadSecret when a credential is empty or of no use, BadValue for one that does not fit, or for a way to log in
-    that is not known.
-    """
-    match settings.auth:
-        case "tba":
-            return TokenBasedLogin(settings)
-        case "m2m":
-            return machine()
-        case other:
-            raise BadValue(
-                f"logging in by {other!r} is not supported",
-                where="[netsuite] auth",
-                help='use auth = "m2m", OAuth 2.0 machine-to-machine, or auth = "tba", token-based authentication',
             )

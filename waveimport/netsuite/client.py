@@ -27,6 +27,7 @@ from urllib3.exceptions import HTTPError
 from waveimport.core.settings import NetSuiteSettings
 from waveimport.errors import (
     BadReply,
+    BadValue,
     GarbledReply,
     LoginRefused,
     RateLimited,
@@ -35,7 +36,7 @@ from waveimport.errors import (
     SourceError,
     Stopped,
 )
-from waveimport.netsuite.auth import Ready, login
+from waveimport.netsuite.auth import Login, Ready, TokenBasedLogin
 from waveimport.netsuite.faults import Policy, error_of, late, login_verdict, transport_error
 from waveimport.netsuite.gate import Gate, Verdict
 from waveimport.netsuite.machine import MachineLogin
@@ -107,10 +108,6 @@ class SuiteQLClient:
         """
         self._url = settings.base_url.rstrip("/") + SUITEQL_PATH
         self._host = urlsplit(self._url).hostname or settings.base_url
-        self._login = login(
-            settings,
-            lambda: MachineLogin(settings, self._ask_for_token, monotonic=monotonic, epoch_seconds=epoch_seconds),
-        )
         self._headers = {
             "Accept": "application/json",
             # A page of 300 KB costs a millisecond to unpack: less than a network takes for it, more than loopback.
@@ -125,6 +122,7 @@ class SuiteQLClient:
         self._policy = Policy(attempts, random)
         self._monotonic = monotonic
         self._sleep = sleep
+        self._login = self._way_to_log_in(settings, epoch_seconds)
         self._gate = Gate(settings.concurrency)
         self._halted = threading.Event()
         self._local = _Local()
@@ -132,6 +130,21 @@ class SuiteQLClient:
         self._lock = threading.Lock()
         self._health = Health()
         self._last_date: tuple[str, float] | None = None
+
+    def _way_to_log_in(self, settings: NetSuiteSettings, epoch_seconds: Callable[[], float]) -> Login:
+        match settings.auth:
+            case "tba":
+                return TokenBasedLogin(settings)
+            case "m2m":
+                return MachineLogin(
+                    settings, self._ask_for_token, monotonic=self._monotonic, epoch_seconds=epoch_seconds
+                )
+            case other:
+                raise BadValue(
+                    f"logging in by {other!r} is not supported",
+                    where="[netsuite] auth",
+                    help='use auth = "m2m", OAuth 2.0 machine-to-machine, or auth = "tba", token-based authentication',
+                )
 
     @property
     def limit(self) -> int:

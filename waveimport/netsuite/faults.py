@@ -143,7 +143,8 @@ def _refusal(status: int, words: str) -> SourceError:
         return LoginRefused(
             f"the role may not use SuiteQL ({status}): {words}",
             where="[netsuite]",
-            help="give the role REST Web Services, Log in using Access Tokens and SuiteAnalytics Workbook",
+            help="give the role REST Web Services, SuiteAnalytics Workbook and Log in using Access Tokens, for auth ="
+            ' "m2m" Log in using OAuth 2.0 Access Tokens',
         )
     if _NOT_SHOWN.search(words):
         return TableRefused(

@@ -1,8 +1,9 @@
 """Who may ask now: the concurrency bound, the stop, and the rule about refused logins, under one lock.
 
 NetSuite locks a user out for 30 minutes after five failed logins, and refuses good logins now and then. So after a 401
-nothing new starts; the requests in flight end; then a single request, freshly signed, decides. It is answered: all go
-on. It is a 401 again: the login is refused for every request, now and later, without asking.
+nothing new starts; the requests in flight end; then a single request, freshly signed or with a fresh access token,
+decides. It is answered: all go on. It is a 401 again, or no token is given for it: the login is refused for every
+request, now and later, without asking.
 
         open ──401──▶ in doubt ──the lone request is accepted──▶ open
                         │  ▲  └─it ends otherwise (429, 503, reset)─┐

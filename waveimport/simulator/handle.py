@@ -116,6 +116,7 @@ class Simulator:
         """The private key of the certificate, PEM, readable by its owner only; made when it is first asked for, and
         removed at the end."""
         if self._private_key_file is None:
+            assert self._server is not None, "the simulator runs inside its with block only"
             folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="waveimport-"))
             private, public = key_pair()
             self.tokens.certify(self.credentials.certificate_id, public)

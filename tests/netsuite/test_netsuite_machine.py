@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import parse_qs
 
 import jwt
@@ -426,6 +427,34 @@ def test_stop_ends_the_request_for_a_token_and_all_who_wait_for_it(
         assert [end.result(30) for end in ends] == ["stopped"] * 4
     gone.set()
     assert machine_server.sent == ["TOKEN"]
+
+
+def test_stop_ends_the_wait_for_a_token_while_its_request_cannot_be_ended(
+    make_machine: MakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a connection is being made, which may take half a minute."""
+    arrived, let_go = threading.Event(), threading.Event()
+
+    def connecting(*_: object) -> NoReturn:
+        arrived.set()
+        assert let_go.wait(30)
+        raise SourceDown("never reached")
+
+    client = make_machine(settings={"concurrency": 2})
+    monkeypatch.setattr(client._login, "_send", connecting)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.query, SQL)
+        assert arrived.wait(30)
+        second = pool.submit(client.query, SQL)
+        while client.in_flight < 2:
+            time.sleep(0.002)  # a thread that waits tells nobody
+        client.stop()
+        with pytest.raises(Stopped):
+            second.result(30)
+        assert not first.done()
+        let_go.set()
+        with pytest.raises(Stopped):
+            first.result(30)
 
 
 # --- secrets, and what cannot log in --------------------------------------------------------------------------------

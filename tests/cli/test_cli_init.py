@@ -120,7 +120,7 @@ def test_what_it_says_is_the_default_is_the_default() -> None:
 def test_what_is_commented_out_is_valid_too(folder: Path, key_file: Path) -> None:
     # The destination, the profile and the run settings, as a user would uncomment them.
     text = re.sub(r"^# (?=\[?[a-z_]+\]? |\[)", "", STARTER, flags=re.MULTILINE)
-    prose = re.compile(r"url = \"mysql\S+netsuite|password|base_url|For |Or |auth = \"tba|consumer_|token_")
+    prose = re.compile(r"url = \"mysql\S+netsuite|password|base_url|For |Or |OAuth |auth = \"tba|consumer_|token_")
     keep = [line for line in text.splitlines() if not prose.match(line)]
     (folder / "w.toml").write_text("\n".join(keep))
     settings = load_settings(folder / "w.toml", VARIABLES, secrets=True)

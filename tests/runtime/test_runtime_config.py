@@ -370,8 +370,15 @@ def test_a_refused_private_key_is_told_beside_the_other_mistakes(folder: Path, k
     key_file.write_text(pem("RSA 2048"))
     text = WITH_M2M.replace('"ES256"', '"PS256"').replace('client_id = "c"', 'client_id = "${NOT_SET}"')
     with pytest.raises(ConfigErrors) as caught:
-        load(folder, text)
-    assert ["NOT_SET" in error.message or "2048 bits" in error.message for error in caught.value.errors] == [True, True]
+        load(folder, f"{text}\n[run]\nworkers = 0\n")
+    for word, error in zip(("NOT_SET", "2048 bits", "`workers`"), caught.value.errors, strict=True):
+        assert word in error.message
+
+
+def test_a_misspelt_algorithm_is_one_mistake(folder: Path, key_file: Path) -> None:
+    with pytest.raises(BadValue, match="one of PS256") as caught:
+        load(folder, WITH_M2M.replace('"ES256"', '"RS256"'))
+    assert not isinstance(caught.value, ConfigErrors)
 
 
 def test_credentials_of_the_other_way_to_log_in_are_neither_needed_nor_read(folder: Path, key_file: Path) -> None:

@@ -29,7 +29,8 @@ url = "sqlite:///waveimport.db"
 
 [netsuite]
 account = "1234567_SB1"            # Setup > Company > Company Information > Account ID
-auth = "m2m"                       # OAuth 2.0 machine-to-machine: Setup > Integration > OAuth 2.0 Client Credentials
+# OAuth 2.0 machine-to-machine: Setup > Integration > Manage Authentication > OAuth 2.0 Client Credentials (M2M) Setup
+auth = "m2m"
 client_id = "${NETSUITE_CLIENT_ID}"             # of the integration record
 certificate_id = "${NETSUITE_CERTIFICATE_ID}"   # of the certificate that is mapped to user and role
 private_key_file = "netsuite-key.pem"           # of that certificate: PEM, no passphrase, chmod 600

@@ -25,6 +25,7 @@ from waveimport.core.settings_types import (
 from waveimport.errors import MissingKey
 
 __all__ = [
+    "ALGORITHMS",
     "CREDENTIAL_KEYS",
     "KEYS_OF_LOGIN",
     "Column",
@@ -61,6 +62,7 @@ RUN_KEYS: Final = (
     "passes_without_effect", "lock_dir", "lookback_seconds",
 )  # fmt: skip
 ALGORITHMS: Final = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+"""What NetSuite takes assertions by, the default first."""
 
 _TABLE_OF_KEY: Final[dict[str, str]] = {
     **dict.fromkeys(RECORD_KEYS, "[records.<name>]"),
@@ -171,7 +173,7 @@ def _netsuite(top: TableReader) -> NetSuiteSettings:
     if _only_m2m_without_saying_so(section):
         section.missing("auth", 'write auth = "m2m": its keys are given, and those of "tba" are due without `auth`')
         auth = "m2m"
-    algorithm = section.choice("algorithm", ALGORITHMS, "PS256")
+    algorithm = section.choice("algorithm", ALGORITHMS, ALGORITHMS[0])
     credentials = {key: _credential(section, key, auth) for key in CREDENTIAL_KEYS}
     needs_key = "the PEM file of the certificate's private key" if auth == "m2m" else None
     return NetSuiteSettings(

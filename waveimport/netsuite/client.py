@@ -63,9 +63,8 @@ class Health:
     """How the source has been answering. Moments are of the client's monotonic clock, in seconds.
 
     `requests` counts every attempt sent, those for an access token too; `retries` those that followed a failed one;
-    `rate_limited` the 429s.
-    `failing_since` is the moment of the first failure (transport, 429, 5xx, garbled) since the source last answered,
-    None while it answers; a refused query is an answer.
+    `rate_limited` the 429s. `failing_since` is the moment of the first failure (transport, 429, 5xx, garbled) since the
+    source last answered, None while it answers; a refused query is an answer.
     """
 
     requests: int = 0
@@ -100,11 +99,10 @@ class SuiteQLClient:
     ) -> None:
         """Take the account and the bounds; nothing is sent yet.
 
-        `request_timeout_seconds` bounds one attempt from connecting to its last byte; `epoch_seconds` is the wall
-        clock, by which logins are dated; `max_reply_bytes` a reply's body
-        after decompression; `attempts` the requests that one query may cost, refused logins aside. `sleep` replaces
-        the wait between attempts, which otherwise ends at once on `stop`. Raises BadSecret or BadValue for credentials
-        that cannot be used.
+        `request_timeout_seconds` bounds one attempt from connecting to its last byte, `max_reply_bytes` a reply's body
+        after decompression, `attempts` the requests that one query may cost, refused logins and access tokens aside.
+        `epoch_seconds` is the wall clock, by which assertions are dated. `sleep` replaces the wait between attempts,
+        which otherwise ends at once on `stop`. Raises BadSecret or BadValue for credentials that cannot be used.
         """
         self._url = settings.base_url.rstrip("/") + SUITEQL_PATH
         self._host = urlsplit(self._url).hostname or settings.base_url

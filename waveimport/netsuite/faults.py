@@ -122,7 +122,7 @@ def token_error_of(status: int, headers: Mapping[str, str], body: bytes) -> Sour
             where="[netsuite]",
             help="the reason is in NetSuite under Setup > Users/Roles > View Login Audit Trail; check client_id,"
             " certificate_id, that the certificate has not expired and is of this private key, algorithm, this"
-            " machine's clock, and the role that OAuth 2.0 Client Credentials Setup maps the certificate to",
+            " machine's clock, and the role that OAuth 2.0 Client Credentials (M2M) Setup maps the certificate to",
         )
     if status == 500:
         return SourceDown("NetSuite failed inside (500) where an access token was asked for")

@@ -3,8 +3,7 @@
 `${NAME}` in any text is read from the environment. The credentials of `[netsuite]`, and the files named by their
 `*_file` keys, are read only for a command that talks to NetSuite, so that `status` needs no secret, and only those of
 the way to log in that `auth` names; the database's password is always read, because whoever loads the settings opens
-the database. Relative paths start at the folder
-of the configuration file: cron starts elsewhere.
+the database. Relative paths start at the folder of the configuration file: cron starts elsewhere.
 """
 
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from waveimport.core.settings import CREDENTIAL_KEYS, KEYS_OF_LOGIN, NetSuiteSettings, Settings, parse_settings
+from waveimport.core.settings import ALGORITHMS, CREDENTIAL_KEYS, KEYS_OF_LOGIN, Settings, parse_settings
 from waveimport.core.settings_reader import PLACEHOLDER, KeyPath, Mistakes, escaped, has_placeholder
 from waveimport.errors import BadSecret, BadToml, BadValue, ConfigError, ConfigErrors, ConfigMissing
 from waveimport.netsuite.private_key import signing_key
@@ -59,8 +58,6 @@ def load_settings(
         resolver.mistakes.errors.append(error)
     urls = {name: resolver.database_url(name, document) for name in ("database", "destination")}
     credentials = resolver.credentials(document, secrets=secrets)
-    if settings is not None and credentials.get("private_key"):
-        resolver.try_private_key(settings.netsuite, credentials["private_key"])
     resolver.hide_values()
     resolver.mistakes.errors.sort(key=source.line_of)
     resolver.mistakes.raise_any()
@@ -260,21 +257,30 @@ class _Resolver:
                 found[key] = self._secret_file(("netsuite", f"{key}_file"), file)
         key_file = table.get("private_key_file")
         if table.get("auth") == "m2m" and isinstance(key_file, str) and key_file:
-            found["private_key"] = self._secret_file(("netsuite", "private_key_file"), key_file, private=True)
+            found["private_key"] = self._private_key(key_file, table.get("algorithm", ALGORITHMS[0]))
         return found
 
-    def try_private_key(self, netsuite: NetSuiteSettings, pem: str) -> None:
-        """Keep the mistake where the key is none, or does not go with the algorithm: before anything is written."""
-        try:
-            signing_key(pem, netsuite.algorithm)
-        except ConfigError as error:
-            self.mistakes.add(type(error), ("netsuite", "private_key_file"), error.message, error.help)
+    def _private_key(self, file: str, algorithm: object) -> str:
+        """Return the key in a file; "" with the mistake kept where there is none, or it does not go with the algorithm.
+
+        It would be found out without this, but by a run that has written already. A misspelt algorithm is a mistake of
+        its own.
+        """
+        path = ("netsuite", "private_key_file")
+        pem = self._secret_file(path, file, private=True)
+        if pem and algorithm in ALGORITHMS:
+            try:
+                signing_key(pem, str(algorithm))
+            except ConfigError as error:
+                self.mistakes.add(type(error), path, error.message, error.help)
+                return ""
+        return pem
 
     def _secret_file(self, path: KeyPath, file: str, *, private: bool = False) -> str:
         """Return the content of a secret file without its last line end; "" with the mistake kept if there is none.
 
-        One that others can read is worth a warning, with `private` a mistake, as ssh has it: a key is no password that
-        was chosen for this one purpose, and whoever reads it logs in as the account for two years.
+        One that others can read is worth a warning; with `private` it is a mistake, as ssh has it: whoever reads the
+        key logs in as the account until its certificate ends.
         """
         where = Path(self.source.absolute(file))
         key = f"`{path[-1]}` in [{path[0]}]"

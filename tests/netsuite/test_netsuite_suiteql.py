@@ -4,7 +4,7 @@ import pytest
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.core.values import Value
-from waveimport.netsuite.suiteql import bounds_query, page_query
+from waveimport.netsuite.suiteql import bounds_query, page_query, trial_query
 
 ID = Column("id", ColumnKind.INTEGER)
 ORDER = RecordSettings(
@@ -147,3 +147,20 @@ def test_neither_to_date_nor_to_timestamp_is_used() -> None:
     query = page_query(record, after=("2026-01-01", "2026-01-01 00:00:00", 1))
     assert "TO_DATE" not in query
     assert "TO_TIMESTAMP" not in query
+
+
+def test_a_page_that_was_read_in_part_is_asked_for_up_to_its_last_row() -> None:
+    assert condition(page_query(ACCOUNT, lower=-7, upper=20, until=(12,))) == (
+        "t.id > -7 AND t.id <= 20 AND t.id <= 12"
+    )
+    assert condition(page_query(LINE, after=(70, 3), until=(80, 1))).endswith(
+        " AND (t.transaction <= 80 AND (t.transaction < 80 OR t.id <= 1))"
+    )
+    with pytest.raises(ValueError, match="2 key values"):
+        page_query(ACCOUNT, until=(1, 2))
+
+
+def test_a_trial_reads_no_row_where_the_key_is_an_integer() -> None:
+    assert condition(trial_query(ACCOUNT)) == "t.id > 0 AND t.id <= 0"
+    named = RecordSettings("c", "c", (Column("symbol", ColumnKind.TEXT),), key=("symbol",))
+    assert trial_query(named) == "SELECT t.symbol FROM c t ORDER BY t.symbol"

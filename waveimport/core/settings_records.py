@@ -36,6 +36,7 @@ _DECIMAL: Final = re.compile(r"decimal\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)")
 _KINDS: Final = ("text", "integer", "boolean", "decimal(p,s)", "float", "date", "timestamp")
 _PLAIN_KINDS: Final = frozenset(kind.value for kind in ColumnKind) - {ColumnKind.DECIMAL.value}
 _MAX_COLUMN_NAME: Final = 128
+_MAX_KEY_COLUMNS: Final = 16  # of MySQL's index
 _DEFAULT_KEY: Final = ("id",)
 _COLUMNS_EXAMPLE: Final = 'for example columns = { id = "integer", entityid = "text" }'
 
@@ -83,6 +84,8 @@ def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str
     if not key:
         reader.wrong("key", "a column or a list of columns", f"leave it out for {_DEFAULT_KEY[0]}")
         key = _DEFAULT_KEY
+    if len(key) > _MAX_KEY_COLUMNS:
+        reader.wrong("key", f"at most {_MAX_KEY_COLUMNS} columns", "name only what makes a row unique")
     wanted_table = reader.text("table_name", name)
     record = RecordSettings(
         name=name,

@@ -7,6 +7,7 @@ Rules of the service that shape them:
 - Rows must be ordered unambiguously or pages lose and repeat some: always by all key columns.
 - Paging is by keyset: `offset` reaches 100,000 rows at most, and rows move between pages while the data changes.
 - An IN list has at most 1000 members.
+- A SELECT of more than 100 columns gives no rows: `core.wide` cuts such records before they come here.
 - TO_DATE and TO_TIMESTAMP must not be mixed: TO_TIMESTAMP is not used. A date or timestamp key is compared as the text
   it was selected as, which also orders it to the very second that the row carried.
 
@@ -53,19 +54,21 @@ def page_query(
     upper: int | None = None,
     after: tuple[Value, ...] | None = None,
     parents: Sequence[int | str] | None = None,
+    until: tuple[Value, ...] | None = None,
     distinct: bool = False,
 ) -> str:
     """Return the query of the next page inside a batch.
 
     The batch is a range of the first key column, `lower < key <= upper` (None is open), or the rows whose parent key
     is among `parents`, or both. `after` holds the key values of the last row already landed, as they were read, in
-    the order of the record's key; `distinct` has each row once, where the columns are no more than the key. For
-    example, with `lower=0, upper=5000, after=(1000,)`:
+    the order of the record's key; `until` those of the last row that is wanted, where the page was read in part
+    already; `distinct` has each row once, where the columns are no more than the key. For example, with `lower=0,
+    upper=5000, after=(1000,)`:
 
         SELECT t.id, t.tranid, TO_CHAR(t.trandate,'YYYY-MM-DD') AS trandate FROM transaction t
         WHERE (type = 'SalesOrd') AND t.id <= 5000 AND t.id > 1000 ORDER BY t.id
 
-    Raises ValueError on more than 1000 parents or none at all, and on an `after` of another length than the key.
+    Raises ValueError on more than 1000 parents or none at all, and on an `after` or `until` of another length than the key.
     """
     conditions = _configured(record)
     first = comparable(record.column(record.key[0]))
@@ -77,10 +80,22 @@ def page_query(
         conditions.append(_parents(record, parents))
     if after is not None:
         conditions.append(_after(record, after))
+    if until is not None:
+        conditions.append(_until(record, until))
     selected = ", ".join(map(_selected, record.columns, reply_keys(record)))
     order = ", ".join(comparable(record.column(name)) for name in record.key)
     every = "DISTINCT " if distinct else ""
     return f"SELECT {every}{selected} FROM {name_of(record.table)} t{_where(conditions)} ORDER BY {order}"
+
+
+def trial_query(record: RecordSettings) -> str:
+    """Return a query that tries the table and every column of the record, and reads no row where it can help it.
+
+    No key lies above 0 and not above 0; of a key that is no integer the first page is asked for, with limit 1. The
+    record must have at most 100 columns.
+    """
+    nothing = 0 if record.column(record.key[0]).kind is ColumnKind.INTEGER else None
+    return page_query(record, lower=nothing, upper=nothing)
 
 
 def _configured(record: RecordSettings) -> list[str]:
@@ -102,15 +117,29 @@ def _parents(record: RecordSettings, parents: Sequence[int | str]) -> str:
 def _after(record: RecordSettings, after: tuple[Value, ...]) -> str:
     """Return `(a, b, c) > (x, y, z)`, spelled out so that an index on the first column still serves:
     `(a >= x AND (a > x OR (b >= y AND (b > y OR c > z))))`."""
-    if len(after) != len(record.key):
-        raise ValueError(f"{len(after)} key values for the {len(record.key)} key columns of {record.name}")
-    pairs = [(record.column(name), value) for name, value in zip(record.key, after, strict=True)]
-    column, value = pairs[-1]
+    *firsts, (column, value) = _key_values(record, after)
     condition = f"{comparable(column)} > {_literal(column, value)}"
-    for column, value in reversed(pairs[:-1]):
+    for column, value in reversed(firsts):
         left, right = comparable(column), _literal(column, value)
         condition = f"({left} >= {right} AND ({left} > {right} OR {condition}))"
     return condition
+
+
+def _until(record: RecordSettings, until: tuple[Value, ...]) -> str:
+    """Return `(a, b, c) <= (x, y, z)`, spelled out like `_after`:
+    `(a <= x AND (a < x OR (b <= y AND (b < y OR c <= z))))`."""
+    *firsts, (column, value) = _key_values(record, until)
+    condition = f"{comparable(column)} <= {_literal(column, value)}"
+    for column, value in reversed(firsts):
+        left, right = comparable(column), _literal(column, value)
+        condition = f"({left} <= {right} AND ({left} < {right} OR {condition}))"
+    return condition
+
+
+def _key_values(record: RecordSettings, values: tuple[Value, ...]) -> list[tuple[Column, Value]]:
+    if len(values) != len(record.key):
+        raise ValueError(f"{len(values)} key values for the {len(record.key)} key columns of {record.name}")
+    return [(record.column(name), value) for name, value in zip(record.key, values, strict=True)]
 
 
 def _selected(column: Column, reply_key: str) -> str:

@@ -8,7 +8,8 @@ from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 
-from waveimport.core.settings import ColumnKind, DatabaseSettings, Settings
+from waveimport.core.settings import DatabaseSettings, Settings
+from waveimport.core.wide import parts_of
 from waveimport.errors import (
     ConfigErrors,
     ExitCode,
@@ -19,7 +20,7 @@ from waveimport.errors import (
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
 from waveimport.netsuite.client import SuiteQLClient
-from waveimport.netsuite.suiteql import page_query
+from waveimport.netsuite.suiteql import trial_query
 from waveimport.runtime import clock
 from waveimport.runtime.importer import credential_fingerprint, open_database
 from waveimport.runtime.single_flight import FileGuard, lock_path
@@ -257,8 +258,6 @@ def _locks(settings: Settings) -> Iterator[Finding]:
 def _source(settings: Settings, memory: Database | None) -> Iterator[Finding]:
     netsuite = settings.netsuite
     record = settings.records[0]
-    # No key lies above 0 and not above 0: the login, the table and every column are tried, and no row is counted.
-    nothing = 0 if record.column(record.key[0]).kind is ColumnKind.INTEGER else None
     try:
         client = SuiteQLClient(
             netsuite,
@@ -272,7 +271,8 @@ def _source(settings: Settings, memory: Database | None) -> Iterator[Finding]:
     refusal: SourceError | None = None
     with client:
         try:
-            client.query(page_query(record, lower=nothing, upper=nothing), limit=1)
+            for part in parts_of(record):
+                client.query(trial_query(part), limit=1)
         except SourceError as error:
             refusal = error
         ahead = client.clock_skew_seconds(clock.epoch_seconds())

@@ -6,6 +6,7 @@ from typing import Any
 
 from waveimport.core.settings import RecordSettings, Settings
 from waveimport.core.waves import BatchKind
+from waveimport.core.wide import parts_of
 from waveimport.netsuite.suiteql import bounds_query, page_query
 from waveimport.store.batches import failed_batches
 from waveimport.store.transactions import Database
@@ -67,7 +68,7 @@ def _query(
         return bounds_query(record), None
     try:
         query = page_query(
-            record,
+            parts_of(record)[0],
             lower=spec.get("lower"),
             upper=spec.get("upper"),
             after=None if after is None else tuple(after),

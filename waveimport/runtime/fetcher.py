@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, StrEnum, auto
 from typing import Any, Protocol
@@ -26,9 +26,10 @@ from waveimport.core.ranges import (
     split_rest,
     sweep_batch_id,
 )
-from waveimport.core.records import PageReader, parse_bounds
+from waveimport.core.records import Page, PageReader, parse_bounds
 from waveimport.core.settings import ColumnKind, Deletes, RecordSettings, RunSettings
 from waveimport.core.waves import BatchKind
+from waveimport.core.wide import COLUMNS_MAX, WideReader
 from waveimport.errors import (
     BadData,
     BadReply,
@@ -54,6 +55,8 @@ from waveimport.store.removal import GoneKeys, ReadParents, ReadRange, Removal
 log = logging.getLogger(__name__)
 
 RANGES_A_COMMIT = 2_000
+JOINS_MAX = 5
+"""How often a page of more than 100 columns is asked for anew while its rows change between its SELECTs."""
 
 
 class Reads(StrEnum):
@@ -142,6 +145,9 @@ class Fetcher:
         self._writer = writer
         self._records = records
         self._readers = {name: PageReader(record) for name, record in records.items()}
+        self._wide = {
+            name: WideReader(record) for name, record in records.items() if len(record.columns) > COLUMNS_MAX
+        }
         self._derived = derived
         self._waves = {name: wave for children in derived.values() for name, wave in children}
         self._settings = settings
@@ -362,9 +368,8 @@ class Fetcher:
 
     def _fetch(self, claim: Claim) -> None:
         record = self._records[claim.record]
-        since = self._since(claim)
         narrowed = record if since is None else changed(record, since)
-        reader = self._readers[claim.record]
+        reader, wide = self._readers[claim.record], self._wide.get(claim.record)
         names = [column.name for column in record.columns]
         key_at = [names.index(name) for name in record.key]
         spec = dict(claim.spec)
@@ -375,10 +380,12 @@ class Fetcher:
         try:
             while True:
                 self._check_stop()
-                query = page_query(
-                    narrowed, lower=_int(spec.get("lower")), upper=_int(spec.get("upper")), after=after, parents=parents
-                )
-                page = reader.read(self._ask(claim, query))
+                lower, upper = _int(spec.get("lower")), _int(spec.get("upper"))
+                if wide is None:
+                    query = page_query(narrowed, lower=lower, upper=upper, after=after, parents=parents)
+                    page = reader.read(self._ask(claim, query))
+                else:
+                    page = self._join(claim, wide, narrowed.where, lower, upper, after, parents)
                 rows = page.rows
                 last = tuple(rows[-1][at] for at in key_at) if rows else after
                 # A page may say that it is the last where a cap cut it: the total says otherwise.
@@ -433,6 +440,40 @@ class Fetcher:
                 # What was handed in is let land first: the next attempt then goes on behind it.
                 landing.exception()
             raise
+
+    def _join(
+        self,
+        claim: Claim,
+        wide: WideReader,
+        where: str | None,
+        lower: int | None,
+        upper: int | None,
+        after: tuple[Any, ...] | None,
+        parents: Sequence[int | str] | None,
+    ) -> Page:
+        """Return a page of whole rows of more than 100 columns: what the first SELECT gives, and the others up to its
+        last key. Asks for all of them again while rows change between them; then raises BadReply, and lands none."""
+        head, *rest = [replace(part, where=where) for part in wide.parts]
+        for _ in range(JOINS_MAX):
+            query = page_query(head, lower=lower, upper=upper, after=after, parents=parents)
+            first = wide.readers[0].read(self._ask(claim, query))
+            if not first.rows:
+                return first
+            until = wide.key_of(first.rows[-1])
+            others = []
+            for part, reader in zip(rest, wide.readers[1:], strict=True):
+                self._check_stop()
+                query = page_query(part, lower=lower, upper=upper, after=after, parents=parents, until=until)
+                others.append(reader.read(self._ask(claim, query)))
+            page = wide.join(first, others)
+            if page is not None:
+                return page
+        raise BadReply(
+            f"rows of {claim.record} changed or went between the {len(wide.parts)} queries that its more than"
+            f" {COLUMNS_MAX} columns need, {JOINS_MAX} times in a row",
+            where=claim.batch_id,
+            help="run again when fewer people work in the account, or configure fewer columns; is the key unique?",
+        )
 
     def _cut(
         self,

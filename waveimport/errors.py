@@ -240,6 +240,12 @@ class TableRefused(QueryRefused):
     code = "WI-SRC-005"
 
 
+class CatalogueRefused(QueryRefused):
+    """NetSuite's metadata catalogue is not open to the role, or has no such record; SuiteQL may well answer."""
+
+    code = "WI-SRC-013"
+
+
 class LoginRefused(SourceError):
     """NetSuite refused the login (401), gave no access token for the certificate (400, 401), or the role may not use
     SuiteQL at all (403, or 400 without permission)."""

@@ -34,12 +34,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
-        asked = Asked("POST", self.path, dict(self.headers), self.rfile.read(length), self.client_address)
+        asked = Asked(self.command, self.path, dict(self.headers), self.rfile.read(length), self.client_address)
         self.asked = asked
         with self.server.lock:
             number = len(self.server.asked)
             self.server.asked.append(asked)
         self.server.script[min(number, len(self.server.script) - 1)](self)
+
+    do_GET = do_POST
 
     def do_CONNECT(self) -> None:
         with self.server.lock:

@@ -38,6 +38,7 @@ from waveimport.errors import (
     BadReply,
     BadSecret,
     BadValue,
+    CatalogueRefused,
     GarbledReply,
     LoginRefused,
     QueryRefused,
@@ -758,3 +759,55 @@ def test_an_empty_credential_or_an_unknown_way_to_log_in_is_refused_at_once(make
         client(token_secret="")
     with pytest.raises(BadValue, match="'kerberos' is not supported"):
         client(auth="kerberos")
+
+
+# --- the metadata catalogue -------------------------------------------------------------------------------------
+
+
+def test_the_catalogue_is_asked_by_signed_gets(server: ScriptedServer, make_client: MakeClient) -> None:
+    client = make_client()
+    assert json.loads(client.catalogue()) == PAGE
+    client.catalogue("salesOrder")
+    client.catalogue("odd name/?")
+    base = "/services/rest/record/v1/metadata-catalog"
+    assert [(asked.method, asked.path, asked.headers["Accept"], asked.body) for asked in server.asked] == [
+        ("GET", base, "application/json", b""),
+        ("GET", f"{base}/salesOrder", "application/schema+json", b""),
+        ("GET", f"{base}/odd%20name%2F%3F", "application/schema+json", b""),
+    ]
+    assert_each_attempt_is_signed_anew(server)
+
+
+def test_the_catalogue_is_asked_again_like_a_query(
+    server: ScriptedServer, make_client: MakeClient, slept: list[float]
+) -> None:
+    server.script = [TOO_MANY, MAINTENANCE, reset, page]
+    client = make_client()
+    assert json.loads(client.catalogue("customer")) == PAGE
+    assert len(slept) == 3
+    assert client.health.requests == 4
+    assert_each_attempt_is_signed_anew(server)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_catalogue_that_refuses_says_nothing_of_the_login(
+    server: ScriptedServer, make_client: MakeClient, status: int
+) -> None:
+    server.script = [refusal(status, "Permission Violation: you need more.", "INSUFFICIENT_PERMISSION"), page]
+    client = make_client()
+    with pytest.raises(CatalogueRefused, match="Permission Violation") as caught:
+        client.catalogue("customer")
+    assert caught.value.exit_code == 3
+    assert json.loads(client.query(SQL)) == PAGE
+    assert len(server.asked) == 2
+
+
+def test_a_login_that_the_catalogue_refuses_is_refused_for_queries_too(
+    server: ScriptedServer, make_client: MakeClient
+) -> None:
+    server.script = [LOGIN_REFUSED]
+    client = make_client()
+    for ask in (client.catalogue, lambda: client.query(SQL)):
+        with pytest.raises(LoginRefused):
+            ask()
+    assert len(server.asked) == 2

@@ -2,8 +2,8 @@
 
 SuiteQL answers a SELECT of more than 100 columns with no rows and no error. So such a record is read in parts, each a
 record of its own of at most 100 columns. Every part carries the key, to match the rows by, and the cursor, if there
-is one: a row that was changed between two SELECTs is told by it. Without a cursor such a row can be half old and half new,
-until it is imported again.
+is one: a row that was changed between two SELECTs is told by it. Without a cursor such a row can be half old and half
+new, until it is imported again.
 
 Source: Estuary's connector for SuiteQL, "netsuite-suiteql", which met the bound in live accounts.
 """

@@ -1,10 +1,10 @@
-"""Ask NetSuite one SuiteQL query and get one page's JSON back, or a named error.
+"""Ask NetSuite one SuiteQL query and get one page's JSON back, or a named error; likewise its metadata catalogue.
 
 The client owns everything between a query's text and its reply's bytes: the login of each attempt, the bound on
 requests in flight, deadlines, the limit on size, retries, and the rule about refused logins. It knows nothing of
 records or rows. It never follows a link or a redirect.
 
-Source: Oracle, "Executing SuiteQL Queries Through REST Web Services".
+Source: Oracle, "Executing SuiteQL Queries Through REST Web Services" and "Working with JSON Schema Metadata".
 """
 
 import json
@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
 import requests
@@ -37,7 +37,15 @@ from waveimport.errors import (
     Stopped,
 )
 from waveimport.netsuite.auth import Login, Ready, TokenBasedLogin
-from waveimport.netsuite.faults import Policy, error_of, late, login_verdict, transport_error
+from waveimport.netsuite.faults import (
+    Policy,
+    catalogue_error_of,
+    error_of,
+    late,
+    login_verdict,
+    token_error_of,
+    transport_error,
+)
 from waveimport.netsuite.gate import Gate, Verdict
 from waveimport.netsuite.machine import MachineLogin
 from waveimport.netsuite.transport import Deadline, Reply, Session
@@ -45,6 +53,7 @@ from waveimport.netsuite.transport import Deadline, Reply, Session
 log = logging.getLogger(__name__)
 
 SUITEQL_PATH = "/services/rest/query/v1/suiteql"
+CATALOGUE_PATH = "/services/rest/record/v1/metadata-catalog"
 PAGE_ROWS_MAX = 1000
 DEFAULT_REPLY_BYTES_MAX = 64 * 1024 * 1024
 TOKEN_SECONDS_MAX = 60.0
@@ -72,6 +81,17 @@ class Health:
     rate_limited: int = 0
     last_success: float | None = None
     failing_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One thing to ask for, as often as it takes. `refused` says what a reply with another status than 200 means."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    data: bytes | None
+    refused: Callable[[int, Mapping[str, str], bytes], SourceError]
 
 
 class _Local(threading.local):
@@ -104,7 +124,8 @@ class SuiteQLClient:
         `epoch_seconds` is the wall clock, by which assertions are dated. `sleep` replaces the wait between attempts,
         which otherwise ends at once on `stop`. Raises BadSecret or BadValue for credentials that cannot be used.
         """
-        self._url = settings.base_url.rstrip("/") + SUITEQL_PATH
+        self._origin = settings.base_url.rstrip("/")
+        self._url = self._origin + SUITEQL_PATH
         self._host = urlsplit(self._url).hostname or settings.base_url
         self._headers = {
             "Accept": "application/json",
@@ -113,6 +134,10 @@ class SuiteQLClient:
             "Content-Type": "application/json",
             "Prefer": "transient",
             "User-Agent": "waveimport",
+        }
+        self._catalogue_headers = {
+            "Accept-Encoding": self._headers["Accept-Encoding"],
+            "User-Agent": self._headers["User-Agent"],
         }
         self._request_timeout_seconds = request_timeout_seconds
         self._max_reply_bytes = max_reply_bytes
@@ -169,7 +194,21 @@ class SuiteQLClient:
         if not 1 <= limit <= PAGE_ROWS_MAX or offset < 0 or offset % limit:
             raise ValueError(f"limit {limit}, offset {offset}: a limit is 1 to 1000, an offset a multiple of it")
         url = f"{self._url}?limit={limit}&offset={offset}"
-        data = json.dumps({"q": sql}).encode()
+        return self._retrying(_Call("POST", url, self._headers, json.dumps({"q": sql}).encode(), error_of))
+
+    def catalogue(self, record: str | None = None) -> bytes:
+        """Return the metadata catalogue as JSON bytes: the list of its records, or the JSON Schema of one `record`.
+
+        Shares slots, signatures, deadlines and retries with `query`. Raises CatalogueRefused where the role may not
+        read it or it has no such record, and what `query` raises.
+        """
+        accept = "application/json" if record is None else "application/schema+json"
+        url = self._origin + CATALOGUE_PATH + ("" if record is None else f"/{quote(record, safe='')}")
+        return self._retrying(
+            _Call("GET", url, {**self._catalogue_headers, "Accept": accept}, None, catalogue_error_of)
+        )
+
+    def _retrying(self, call: _Call) -> bytes:
         retrying = Retrying(
             retry=self._policy.retry,
             stop=self._policy.stop,
@@ -178,7 +217,7 @@ class SuiteQLClient:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        return retrying(self._ask, url, data)
+        return retrying(self._ask, call)
 
     def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
         """Return by how much the local clock, which reads `now_epoch_seconds`, is ahead of the service's.
@@ -221,9 +260,9 @@ class SuiteQLClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- one query ----------------------------------------------------------------------------------------------
+    # --- one call -----------------------------------------------------------------------------------------------
 
-    def _ask(self, url: str, data: bytes) -> bytes:
+    def _ask(self, call: _Call) -> bytes:
         refusal: LoginRefused | None = None
         for _ in range(_LOGIN_ROUNDS):
             refusal = None
@@ -232,8 +271,8 @@ class SuiteQLClient:
             error: SourceError | None = None
             try:
                 ticket = self._login.ticket(fresh=admission.lone)
-                reply = self._exchange(url, data, self._headers, ticket.auth, self._request_timeout_seconds)
-                error = None if reply.status == 200 else error_of(reply.status, reply.headers, reply.body)
+                reply = self._exchange(call, ticket.auth, self._request_timeout_seconds)
+                error = None if reply.status == 200 else call.refused(reply.status, reply.headers, reply.body)
                 verdict = login_verdict(reply.status)
                 if verdict is Verdict.REFUSED and self._monotonic() >= ticket.ends_at:
                     # It was sent in time and looked at too late: that tells nothing about the login.
@@ -290,15 +329,18 @@ class SuiteQLClient:
 
     def _ask_for_token(self, url: str, form: bytes, headers: Mapping[str, str]) -> Reply:
         """Send what asks for an access token, in the slot of the query that needs it, and read the reply."""
-        return self._exchange(url, form, headers, Ready(), min(TOKEN_SECONDS_MAX, self._request_timeout_seconds))
+        call = _Call("POST", url, headers, form, token_error_of)
+        return self._exchange(call, Ready(), min(TOKEN_SECONDS_MAX, self._request_timeout_seconds))
 
-    def _exchange(self, url: str, data: bytes, headers: Mapping[str, str], auth: AuthBase, seconds: float) -> Reply:
+    def _exchange(self, call: _Call, auth: AuthBase, seconds: float) -> Reply:
         """Send one request, which may take so many seconds, and read its reply.
 
         Raises SourceDown, GarbledReply, BadReply, Stopped.
         """
         session = self._session()
-        request = session.prepare_request(requests.Request("POST", url, headers=headers, data=data, auth=auth))
+        request = session.prepare_request(
+            requests.Request(call.method, call.url, headers=call.headers, data=call.data, auth=auth)
+        )
         session.deadline.start(seconds)
         with self._lock:
             self._health = replace(self._health, requests=self._health.requests + 1)
@@ -308,7 +350,7 @@ class SuiteQLClient:
                 request,
                 timeout=(min(_CONNECT_SECONDS_MAX, seconds), seconds),
                 allow_redirects=False,
-                **session.environment(url),
+                **session.environment(call.url),
             )
             return self._read(response)
         except (OSError, HTTPError) as fault:  # requests' own errors are OSErrors

@@ -9,6 +9,7 @@
 | 500 | ServerFault | twice: it may pass, or be caused by one column for ever |
 | 400 on a table or column | TableRefused | no |
 | 400 without permission, 403 | LoginRefused | no |
+| 400, 403, 404 of the metadata catalogue | CatalogueRefused | no |
 | 401 | LoginRefused | by the gate alone: five failures lock the user out for 30 minutes |
 | any other 4xx | QueryRefused | no |
 | redirect, over the size limit, 407 | BadReply | no |
@@ -39,6 +40,7 @@ from urllib3.exceptions import IncompleteRead, ProxyError
 
 from waveimport.errors import (
     BadReply,
+    CatalogueRefused,
     GarbledReply,
     LoginRefused,
     QueryRefused,
@@ -126,6 +128,20 @@ def token_error_of(status: int, headers: Mapping[str, str], body: bytes) -> Sour
         )
     if status == 500:
         return SourceDown("NetSuite failed inside (500) where an access token was asked for")
+    return error_of(status, headers, body)
+
+
+def catalogue_error_of(status: int, headers: Mapping[str, str], body: bytes) -> SourceError:
+    """Return `error_of` for a reply of the metadata catalogue: what it refuses need not be refused to SuiteQL.
+
+    A role can be without the catalogue (403) and have all that an import needs, and how the service words a record
+    that it has not is not documented, so the three statuses of a refusal are taken alike.
+    """
+    if status in (400, 403, 404):
+        return CatalogueRefused(
+            f"NetSuite's metadata catalogue refused ({status}): {_detail(body) or 'no reason given'}",
+            help="the role needs REST Web Services, and View permission for the record",
+        )
     return error_of(status, headers, body)
 
 

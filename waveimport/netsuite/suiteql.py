@@ -68,7 +68,8 @@ def page_query(
         SELECT t.id, t.tranid, TO_CHAR(t.trandate,'YYYY-MM-DD') AS trandate FROM transaction t
         WHERE (type = 'SalesOrd') AND t.id <= 5000 AND t.id > 1000 ORDER BY t.id
 
-    Raises ValueError on more than 1000 parents or none at all, and on an `after` or `until` of another length than the key.
+    Raises ValueError on more than 1000 parents or none at all, and on an `after` or `until` of another length than the
+    key.
     """
     conditions = _configured(record)
     first = comparable(record.column(record.key[0]))

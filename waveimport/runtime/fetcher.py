@@ -145,9 +145,7 @@ class Fetcher:
         self._writer = writer
         self._records = records
         self._readers = {name: PageReader(record) for name, record in records.items()}
-        self._wide = {
-            name: WideReader(record) for name, record in records.items() if len(record.columns) > COLUMNS_MAX
-        }
+        self._wide = {name: WideReader(record) for name, record in records.items() if len(record.columns) > COLUMNS_MAX}
         self._derived = derived
         self._waves = {name: wave for children in derived.values() for name, wave in children}
         self._settings = settings
@@ -368,6 +366,7 @@ class Fetcher:
 
     def _fetch(self, claim: Claim) -> None:
         record = self._records[claim.record]
+        since = self._since(claim)
         narrowed = record if since is None else changed(record, since)
         reader, wide = self._readers[claim.record], self._wide.get(claim.record)
         names = [column.name for column in record.columns]

@@ -120,6 +120,7 @@ def _fill(connection: sqlite3.Connection, source: Path, scale: float, progress: 
         ("item", lambda: mapping.items(source)),
         ("transaction", lambda: mapping.transactions(source, others)),
         ("transactionline", lambda: mapping.lines(connection, source, others)),
+        ("customrecord_measurement", mapping.measurements),
     )
     for name, rows in steps:
         progress(name)

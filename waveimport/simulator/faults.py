@@ -16,6 +16,8 @@ a mistake.
     hidden_columns = ["transaction.entity"]
     changes_every = 0              # rows come, change and go at every so many requests (see changes.py); 0: none do
     changes_seed = 1
+    one_world = false              # an account without subsidiaries: neither the table nor the columns
+    catalogue = false              # the role may not read the metadata catalogue: 403
 
     [[fault]]
     kind = "server_error"          # see FaultKind
@@ -44,6 +46,7 @@ from pathlib import Path
 import msgspec
 
 from waveimport.errors import BadToml, BadValue, ConfigError, UnknownKey
+from waveimport.simulator.schema import TABLES
 
 
 class FaultKind(StrEnum):
@@ -106,12 +109,16 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden_columns: tuple[str, ...] = ()
     changes_every: int = 0
     changes_seed: int = 1
+    one_world: bool = True
+    catalogue: bool = True
     fault: tuple[Fault, ...] = ()
 
     @property
     def hidden(self) -> frozenset[str]:
-        """Tables and columns that the role cannot see, in lower case."""
-        return frozenset(name.lower() for name in (*self.hidden_tables, *self.hidden_columns))
+        """Tables and columns that the role cannot see or the account has not, in lower case: NetSuite tells no
+        difference."""
+        absent = () if self.one_world else ("subsidiary", *(f"{table}.subsidiary" for table in TABLES))
+        return frozenset(name.lower() for name in (*self.hidden_tables, *self.hidden_columns, *absent))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ and tax), l_quantity quantity; the custom fields carry TPC-H's names.
 Beyond TPC-H, and without a TPC-H key: an elimination subsidiary (-1), a customer far below (-5) and one far above the
 others (5,000,000,003: more than 32 bits), NetSuite's system items (-7 to 0), and transactions of other types between
 the orders: invoices (order id + 8), journals (+ 16) and vendor bills (+ 24), one invoice at 9,000,000,000, each with
-lines of its own. Sales orders have exactly TPC-H's lines; only the invoices
-show the `mainline` row that NetSuite keeps.
+lines of its own. Sales orders have exactly TPC-H's lines; only the invoices show the `mainline` row that NetSuite
+keeps. A custom record, `customrecord_measurement`, has more columns than one SELECT may have.
 Up to 1,300 orders share one second of `lastmodifieddate`, as after a mass update: more than a page.
 """
 
@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from waveimport.errors import MissingExtra, UsageError
+from waveimport.simulator.schema import MEASUREMENTS
 
 MASS_UPDATE = range(100, 1400)  # the orders, by position, that one mass update touched
 MASS_UPDATE_AT = "1998-12-01 06:00:00"
@@ -297,3 +298,10 @@ def _other_lines(others: "array[int]") -> Iterator[Row]:
                 yield (*head, -3, 1, "12.5", "12.5", 11, "Überweisung", at, *tail)
             else:
                 yield (*head, None, None, None, "-12.5" if line else "12.5", None, None, at, *tail)
+
+
+def measurements() -> Iterator[Row]:
+    """Yield the rows of the custom record: more than a page, each column NULL in some."""
+    for key in range(1, 1201):
+        values = (None if (key + number) % 9 == 0 else key * 1000 + number for number in range(MEASUREMENTS))
+        yield (key, f"Messung {key}", "F", _moment("1998-08-02", key), *values)

@@ -8,7 +8,18 @@ from http import HTTPStatus
 import msgspec
 
 _RFC9110 = "https://www.rfc-editor.org/rfc/rfc9110.html#section-15."
-_TYPES = {400: "5.1", 401: "5.2", 403: "5.4", 404: "5.5", 405: "5.6", 413: "5.14", 429: "5.1", 500: "6.1", 503: "6.4"}
+_TYPES = {
+    400: "5.1",
+    401: "5.2",
+    403: "5.4",
+    404: "5.5",
+    405: "5.6",
+    406: "5.7",
+    413: "5.14",
+    429: "5.1",
+    500: "6.1",
+    503: "6.4",
+}
 _SEARCH = "Invalid search query. Detailed unprocessed description follows. "
 
 LOGIN_DETAIL = (
@@ -93,6 +104,21 @@ def unknown_column(name: str, tables: dict[str, str]) -> Refusal:
 def bad_parameter(name: str, detail: str) -> Refusal:
     """A URL parameter out of bounds."""
     return Refusal(400, "INVALID_PARAMETER", detail, place=("o:errorQueryParam", name))
+
+
+def catalogue_forbidden() -> Refusal:
+    """A role without the right to the metadata catalogue."""
+    return Refusal(
+        403,
+        "INSUFFICIENT_PERMISSION",
+        "Permission Violation: You need a higher level of the 'REST Web Services' permission to access this page. "
+        "Please contact your account administrator.",
+    )
+
+
+def no_such_record(name: str) -> Refusal:
+    """A record that the metadata catalogue has not, or not for this role. The wording is not documented."""
+    return Refusal(404, "INVALID_CONTENT", f"Record type '{name}' does not exist.", place=("o:errorPath", name))
 
 
 def invalid_login(realm: str) -> Refusal:

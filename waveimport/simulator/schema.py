@@ -85,6 +85,8 @@ def _or_null(column: Column) -> Column:
     return Column(column.name, column.kind, column.scale, True, column.display)
 
 
+MEASUREMENTS = 120  # columns of a custom record that is wider than a SELECT
+
 _SUBSIDIARY = (("subsidiary", "name"),)
 _CUSTOMER_OR_VENDOR = (("customer", "entityid"), ("vendor", "entityid"))
 
@@ -228,6 +230,18 @@ _TABLES = (
         ),
         (("uniquekey",), ("transaction", "id")),
         (("transaction", "id"),),
+    ),
+    # A custom record of more columns than one SELECT may have.
+    Table(
+        "customrecord_measurement",
+        (
+            _number("id"),
+            _text("name"),
+            _flag("isinactive"),
+            _timestamp("lastmodified"),
+            *(_or_null(_number(f"custrecord_m{number:03d}")) for number in range(MEASUREMENTS)),
+        ),
+        (("id",),),
     ),
 )
 

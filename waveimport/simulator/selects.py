@@ -12,6 +12,9 @@ from waveimport.simulator.refusals import hidden_table, unknown_table, unsupport
 from waveimport.simulator.schema import TABLES, Kind, Table
 from waveimport.simulator.typed import Typed, scaled, text
 
+COLUMNS_MAXIMUM = 100  # of a SELECT; more of them give no rows, and no error
+_PAIRS_MAXIMUM = 60  # of json_object: SQLite's functions take 127 arguments
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -83,13 +86,11 @@ class Select:
             paged += " LIMIT :_limit OFFSET :_offset"
         else:
             paged = f"SELECT * FROM ({paged}) LIMIT :_limit OFFSET :_offset"
-        members = ", ".join(f"{_quote(name)}, c{number}" for number, name in enumerate(names))
+        if len(names) > COLUMNS_MAXIMUM:
+            return Statement("SELECT 0, CAST('[]' AS BLOB)", "SELECT 0", (), self._formats)
         nullable = {number: name for number, name in enumerate(names) if self._outputs[number].value.nullable}
         filled = "".join(f", count(c{number})" for number in nullable)
-        page = (
-            f"SELECT count(*), CAST(json_group_array(json_object('links', json_array(), {members})) AS BLOB){filled} "
-            f"FROM ({paged})"
-        )
+        page = f"SELECT count(*), CAST(json_group_array({_object(names)}) AS BLOB){filled} FROM ({paged})"
         return Statement(page, self._count_sql(), tuple(nullable.values()), self._formats)
 
     def subquery(self) -> tuple[str, list[_Output]]:
@@ -351,6 +352,17 @@ class Select:
         if self._group or self._tree.args.get("distinct"):
             return False
         return all(any({(s.alias, k) for k in key} <= plain for key in s.keys) for s in self._sources)
+
+
+def _object(names: list[str]) -> str:
+    """Return the expression of a row as a JSON object; the columns are c0, c1 and so on."""
+    if len(names) <= _PAIRS_MAXIMUM:
+        members = ", ".join(f"{_quote(name)}, c{number}" for number, name in enumerate(names))
+        return f"json_object('links', json_array(), {members})"
+    joined = "".join(
+        f" || ',' || json_quote({_quote(name)}) || ':' || json_quote(c{n})" for n, name in enumerate(names)
+    )
+    return f"""json('{{"links":[]'{joined} || '}}')"""
 
 
 def _name(name: str) -> str:

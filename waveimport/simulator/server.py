@@ -1,8 +1,9 @@
 """The account over HTTP/1.1, on the loopback interface only.
 
 Queries are `POST /services/rest/query/v1/suiteql?limit=&offset=` with `Prefer: transient`, in the rules of Oracle's
-"Executing SuiteQL Queries Through REST Web Services": limit 1 to 1000, offset divisible by limit, a signature or an
-access token on each request. Tokens are given by `POST /services/rest/auth/oauth2/v1/token`, see `simulator.tokens`.
+"Executing SuiteQL Queries Through REST Web Services": limit 1 to 1000, offset divisible by limit. The metadata is `GET
+/services/rest/record/v1/metadata-catalog`, with or without a record behind it. Each request bears a signature or an
+access token; tokens are given by `POST /services/rest/auth/oauth2/v1/token`, see `simulator.tokens`.
 """
 
 import contextlib
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
+from waveimport.simulator import catalogue
 from waveimport.simulator.auth import Login
 from waveimport.simulator.changes import Changes
 from waveimport.simulator.faults import Blow, FaultKind, Plan, Resource
@@ -29,6 +31,7 @@ from waveimport.simulator.refusals import (
     OAuthRefusal,
     Refusal,
     bad_parameter,
+    catalogue_forbidden,
     too_many_requests,
     unexpected,
 )
@@ -37,7 +40,6 @@ from waveimport.simulator.tokens import TOKEN_PATH, TokenDesk
 SUITEQL_PATH = "/services/rest/query/v1/suiteql"
 LIMIT_MAXIMUM = 1000
 _BODY_MAXIMUM = 10_000_000
-_METHODS = {SUITEQL_PATH: "POST", TOKEN_PATH: "POST"}
 _BEARER = "Bearer "
 _COLLECTION = "application/vnd.oracle.resource+json; type=collection; charset=UTF-8"
 _ERROR = "application/vnd.oracle.resource+json; type=error; charset=UTF-8"
@@ -179,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_GET(self) -> None:
-        """Refuse, in the service's envelope."""
+        """Answer what the catalogue is asked; refuse the rest in the service's envelope."""
         self._serve()
 
     do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
@@ -223,7 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return blow, early
             if asked.resource is Resource.TOKEN:
                 return blow, self._grant(raw, account.plan.faults.token_seconds)
-            self._check_request()
+            resource = self._check_request()
+            if resource != SUITEQL_PATH:
+                return blow, self._catalogue(resource.removeprefix(catalogue.PATH).strip("/"))
             asked.limit, asked.offset = _bounds(dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True)))
             url = self.server.base_url + SUITEQL_PATH
             page = account.queries.page(body.q, tuple(body.params), asked.limit, asked.offset, url)
@@ -244,14 +248,31 @@ class _Handler(BaseHTTPRequestHandler):
             raise too_many_requests(plan.faults.retry_after_seconds)
 
     def _grant(self, form: bytes, lifetime_seconds: float) -> _Reply:
-        self._check_method()
+        self._check_method("POST")
         granted = self.server.tokens.grant(form, self.server.base_url + TOKEN_PATH, lifetime_seconds)
         return _Reply(200, granted, _JSON, {})
 
-    def _check_method(self) -> None:
-        method = _METHODS.get(urlsplit(self.path).path)
-        if method is None:
+    def _check_request(self) -> str:
+        """Return the path of the resource that is asked for. Raises Refusal."""
+        self._check_login()
+        path = unquote(urlsplit(self.path).path)
+        of_catalogue = path == catalogue.PATH or path.startswith(f"{catalogue.PATH}/")
+        if path != SUITEQL_PATH and not of_catalogue:
             raise Refusal(404, "NONEXISTENT_ENDPOINT", "The requested endpoint does not exist.")
+        self._check_method("GET" if of_catalogue else "POST")
+        if of_catalogue:
+            return path
+        preferences = [one.strip() for one in self.headers.get("Prefer", "").split(",")]
+        if "transient" not in preferences:
+            raise Refusal(
+                400,
+                "INVALID_HEADER",
+                "The required request header 'Prefer' is missing or invalid. Set it to 'transient'.",
+                place=("o:errorHeader", "Prefer"),
+            )
+        return path
+
+    def _check_method(self, method: str) -> None:
         if self.command != method:
             raise Refusal(405, "METHOD_NOT_ALLOWED", f"The method {self.command} is not allowed here.")
 
@@ -263,17 +284,15 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"http://{self.headers.get('Host', '')}{self.path}"
         self.server.login.check(url, self.command, dict(self.headers.items()))
 
-    def _check_request(self) -> None:
-        self._check_login()
-        self._check_method()
-        preferences = [one.strip() for one in self.headers.get("Prefer", "").split(",")]
-        if "transient" not in preferences:
-            raise Refusal(
-                400,
-                "INVALID_HEADER",
-                "The required request header 'Prefer' is missing or invalid. Set it to 'transient'.",
-                place=("o:errorHeader", "Prefer"),
-            )
+    def _catalogue(self, record: str) -> _Reply:
+        faults = self.server.account.plan.faults
+        if not faults.catalogue:
+            raise catalogue_forbidden()
+        if not record:
+            return _Reply(200, catalogue.listing(faults.hidden, self.server.base_url), _COLLECTION, {})
+        if catalogue.SCHEMA not in self.headers.get("Accept", ""):
+            raise Refusal(406, "NOT_ACCEPTABLE", f"Only {catalogue.SCHEMA} is served here.")
+        return _Reply(200, catalogue.schema(record, faults.hidden), f"{catalogue.SCHEMA}; charset=UTF-8", {})
 
     def _refused_login(self, resource: Resource) -> Refusal:
         """Return what a login that is not accepted gets, by the way it was tried."""

@@ -41,7 +41,7 @@ def fields(response: requests.Response) -> dict[str, Any]:
 
 def test_the_list_names_records_and_no_tables(get: Get, simulator: Simulator) -> None:
     listed = get()
-    assert {"customer", "salesOrder", "inventoryItem", "subsidiary"} <= set(names(listed))
+    assert {"customer", "salesorder", "inventoryitem", "subsidiary"} <= set(names(listed))
     assert not {"transaction", "transactionline", "item"} & set(names(listed))
     assert {
         "rel": "alternate",

@@ -30,7 +30,8 @@ _OF_DEMO = ("oauthlib", "sqlglot")
     "--faults",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A plan of faults, TOML or JSON: latency_seconds, slow_count_seconds, concurrency, hidden_tables, [[fault]].",
+    help="A plan of faults, TOML or JSON: latency_seconds, slow_count_seconds, concurrency, hidden_tables, one_world, "
+    "catalogue, [[fault]].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print address and credentials as one JSON object.")
 @click.pass_obj

@@ -1,6 +1,7 @@
 """The metadata catalogue: the account's REST records and their fields, as JSON Schema, derived from its tables.
 
-REST records are not SuiteQL's tables: their names and fields are in camel case, a transaction is a record of its type
+REST records are not SuiteQL's tables: their fields are in camel case (their names too, but the list has them in lower
+case, and any case finds them), a transaction is a record of its type
 (`salesOrder`), an item one of its kind (`inventoryItem`), lines are a sublist of their transaction, and some columns
 of a table (`recordtype`, `foreigntotal`) are no field, as some fields (`total`) are no column.
 
@@ -48,7 +49,7 @@ _NO_FIELDS: Final = frozenset(
 
 def listing(hidden: frozenset[str], origin: str) -> bytes:
     """Return the records that the role may see, with their links, as JSON. `origin` is the service's address."""
-    items = [{"name": name, "links": _links(f"{origin}{PATH}/{name}")} for name in _visible(hidden)]
+    items = [{"name": name, "links": _links(f"{origin}{PATH}/{name}")} for name in map(str.lower, _visible(hidden))]
     return msgspec.json.encode({"items": items})
 
 

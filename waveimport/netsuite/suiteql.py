@@ -99,6 +99,15 @@ def trial_query(record: RecordSettings) -> str:
     return page_query(record, lower=nothing, upper=nothing)
 
 
+def sample_query(table: str, where: str | None, rows: int) -> str:
+    """Return the query of some rows with all their columns, whichever the service takes first.
+
+    `SELECT * FROM transaction t WHERE (type = 'SalesOrd') AND ROWNUM <= 100`.
+    """
+    conditions = [f"({where})"] if where else []
+    return f"SELECT * FROM {_name(table)} t{_where([*conditions, f'ROWNUM <= {rows}'])}"
+
+
 def _configured(record: RecordSettings) -> list[str]:
     return [f"({record.where})"] if record.where else []
 

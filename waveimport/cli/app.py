@@ -28,14 +28,16 @@ class App:
     log_format: str = "text"
     _secrets: set[str] = field(default_factory=set, repr=False)
 
-    def settings(self, *, secrets: bool) -> "Settings":
-        """Load the configuration; with `secrets` the credentials too. Warnings go to stderr.
+    def settings(self, *, secrets: bool, with_records: bool = True) -> "Settings":
+        """Load the configuration; with `secrets` the credentials too, without `with_records` no records.
+
+        Warnings go to stderr.
 
         Raises ConfigError and its kinds. What is loaded is remembered, so that `scrub` can take it out of any text.
         """
         from waveimport.runtime.config import load_settings
 
-        settings = load_settings(self.config, os.environ, secrets=secrets, warn=self._warn)
+        settings = load_settings(self.config, os.environ, secrets=secrets, with_records=with_records, warn=self._warn)
         netsuite = settings.netsuite
         self.keep_secret(netsuite.consumer_key, netsuite.consumer_secret, netsuite.client_id)
         self.keep_secret(netsuite.token_id, netsuite.token_secret, netsuite.certificate_id)

@@ -11,6 +11,7 @@ import click
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("waveimport.cli.init:command", "Write a commented starter configuration."),
+    "discover": ("waveimport.cli.discover:command", "Show what the account has, as records to paste."),
     "check": ("waveimport.cli.check:command", "Check configuration, database, credentials and clock."),
     "plan": ("waveimport.cli.plan:command", "Show what a run would do; writes nothing."),
     "run": ("waveimport.cli.run:command", "Import: resume the unfinished job, or create one."),

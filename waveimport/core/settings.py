@@ -79,12 +79,15 @@ _PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,12}")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
-def parse_settings(document: Mapping[str, object], locate: Locate | None = None) -> Settings:
+def parse_settings(
+    document: Mapping[str, object], locate: Locate | None = None, *, with_records: bool = True
+) -> Settings:
     """Turn a configuration document, as a TOML parser returns it, into Settings.
 
-    `locate` gives the place of a key path such as `("netsuite", "account")` for messages, by default the path with
-    dots. Secrets are taken over as they are written: `<key>_file` and `password` keys are checked here and read by
-    `runtime.config`. Raises the one ConfigError found, or ConfigErrors with all of them.
+    Without `with_records` the records are not read, and may be missing: for whoever is about to write them. `locate`
+    gives the place of a key path such as `("netsuite", "account")` for messages, by default the path with dots. Secrets
+    are taken over as they are written: `<key>_file` and `password` keys are checked here and read by `runtime.config`.
+    Raises the one ConfigError found, or ConfigErrors with all of them.
     """
     mistakes = Mistakes(locate or _dotted)
     top = TableReader(mistakes, (), document, TOP_KEYS, elsewhere=_TABLE_OF_KEY)
@@ -93,7 +96,7 @@ def parse_settings(document: Mapping[str, object], locate: Locate | None = None)
     destination = _destination(top, database)
     run = _run(top)
     prefix = destination.prefix if destination else ""
-    records = read_records(mistakes, top.values.get("records"), prefix, _TABLE_OF_KEY)
+    records = read_records(mistakes, top.values.get("records"), prefix, _TABLE_OF_KEY) if with_records else ()
     profile = top.matching("profile", _PROFILE, "at most 100 characters", "a short name", default=netsuite.account)
     mistakes.raise_any()
     return Settings(

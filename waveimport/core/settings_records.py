@@ -55,7 +55,8 @@ def read_records(
     """Read `[records]` into records in the order of the file; what is wrong with them is kept in `mistakes`."""
     if value is None or value == {}:
         mistakes.add(MissingKey, ("records",), "no record is configured",
-                     'for example [records.customer] with columns = { id = "integer" }')  # fmt: skip
+                     "`waveimport discover` prints what the account has; by hand: [records.customer] with "
+                     'columns = { id = "integer" }')  # fmt: skip
         return ()
     if not isinstance(value, Mapping):
         message = f"`records` must be tables, not {type_name(value)}"

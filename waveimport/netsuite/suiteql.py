@@ -105,7 +105,7 @@ def sample_query(table: str, where: str | None, rows: int) -> str:
     `SELECT * FROM transaction t WHERE (type = 'SalesOrd') AND ROWNUM <= 100`.
     """
     conditions = [f"({where})"] if where else []
-    return f"SELECT * FROM {_name(table)} t{_where([*conditions, f'ROWNUM <= {rows}'])}"
+    return f"SELECT * FROM {name_of(table)} t{_where([*conditions, f'ROWNUM <= {rows}'])}"
 
 
 def _configured(record: RecordSettings) -> list[str]:

@@ -36,14 +36,20 @@ Warn = Callable[[str], None]
 
 
 def load_settings(
-    path: Path | None, environ: Mapping[str, str], *, secrets: bool, warn: Warn | None = None
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    secrets: bool,
+    with_records: bool = True,
+    warn: Warn | None = None,
 ) -> Settings:
     """Load the configuration at `path`, else at `$WAVEIMPORT_CONFIG`, else `./waveimport.toml`.
 
-    With `secrets` the credentials of `[netsuite]` are resolved, without it they are empty. The database URLs come
-    back complete: absolute file or password included. `warn` is called with a sentence for each secret file that
-    others can read. Raises ConfigMissing, BadToml, or the mistakes found: one ConfigError itself, several as
-    ConfigErrors in the order of the file. Nothing of a secret is in any message.
+    Without `with_records` what is written of records is passed over. With `secrets` the credentials of `[netsuite]`
+    are resolved, without it they are empty. The database URLs come back complete: absolute file or password included.
+    `warn` is called with a sentence for each secret file that others can read. Raises ConfigMissing, BadToml, or the
+    mistakes found: one ConfigError itself, several as ConfigErrors in the order of the file. Nothing of a secret is in
+    any message.
     """
     found = find_config(path, environ)
     source = _Source.read(found)
@@ -51,7 +57,7 @@ def load_settings(
     document = resolver.resolve_texts(secrets=secrets)
     settings = None
     try:
-        settings = parse_settings(document, source.place)
+        settings = parse_settings(document, source.place, with_records=with_records)
     except ConfigErrors as several:
         resolver.mistakes.errors.extend(several.errors)
     except ConfigError as error:

@@ -13,6 +13,7 @@ from waveimport.core.ranges import Bounds, range_count
 from waveimport.core.records import parse_bounds
 from waveimport.core.settings import ColumnKind, RecordSettings, RunSettings, Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, WaveKind
+from waveimport.core.wide import COLUMNS_MAX, parts_of
 from waveimport.errors import LoginRefused, QueryRefused, ServerFault, TableClash, WaveImportError
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.narrowing import changed
@@ -204,23 +205,27 @@ def _tables(settings: Settings, records: Sequence[RecordSettings], database: Dat
     return found
 
 
+def heed_refusal(settings: Settings, database: Database) -> None:
+    """Raise LoginRefused, without asking, where these credentials were refused a short while ago."""
+    refused = database.run(
+        lambda connection: accounts.recent_refusal(
+            connection, settings.netsuite.account, credential_fingerprint(settings)
+        )
+    )
+    if refused is not None:
+        raise LoginRefused(
+            f"NetSuite refused these credentials less than 30 minutes ago ({refused}), and five refusals lock the user",
+            where="[netsuite]",
+            help="mend them, then `waveimport check` asks once and lets other commands go on",
+        )
+
+
 def _count(
     settings: Settings, database: Database | None, records: Sequence[RecordSettings], since: Mapping[str, str]
 ) -> dict[str, Bounds | WaveImportError]:
     """Ask the source for each record's bounds. What is wrong with one record alone is its value; else raises."""
     if database is not None:
-        refused = database.run(
-            lambda connection: accounts.recent_refusal(
-                connection, settings.netsuite.account, credential_fingerprint(settings)
-            )
-        )
-        if refused is not None:
-            raise LoginRefused(
-                f"NetSuite refused these credentials less than 30 minutes ago ({refused}), and five refusals lock the"
-                " user",
-                where="[netsuite]",
-                help="mend them, then `waveimport check` asks once and lets other commands go on",
-            )
+        heed_refusal(settings, database)
     client = SuiteQLClient(
         settings.netsuite,
         request_timeout_seconds=settings.run.request_timeout_seconds,
@@ -316,6 +321,11 @@ def _notes(settings: Settings, records: Sequence[RecordSettings], since: Mapping
             notes.append(
                 f"{record.name}: {', '.join(wide)} {'is' if len(wide) == 1 else 'are'} kept as TEXT: SQLite's numbers"
                 f" hold {NUMERIC_DIGITS} digits exactly"
+            )
+        if len(record.columns) > COLUMNS_MAX:
+            notes.append(
+                f"{record.name}: {len(record.columns)} columns are more than a query may have, so each of its pages"
+                f" takes {len(parts_of(record))} queries"
             )
         if record.derived_from is None and record.column(record.key[0]).kind is not ColumnKind.INTEGER:
             notes.append(f"{record.name}: its first key `{record.key[0]}` is no integer, so it is fetched as one batch")

@@ -10,7 +10,7 @@ from netsuite_keys import pem
 from waveimport.cli.init import STARTER
 from waveimport.cli.main import run
 from waveimport.core.settings import CREDENTIAL_KEYS, RunSettings
-from waveimport.errors import BadSecret, ConfigErrors, ExitCode
+from waveimport.errors import BadSecret, ConfigErrors, ExitCode, MissingKey
 from waveimport.runtime.config import load_settings
 
 VARIABLES = {"NETSUITE_CLIENT_ID": "a", "NETSUITE_CERTIFICATE_ID": "b"}
@@ -37,11 +37,12 @@ def key_file(folder: Path) -> Path:
     return path
 
 
-def test_the_file_written_is_a_configuration_that_works(folder: Path, key_file: Path) -> None:
+def test_the_file_written_is_a_configuration_that_lacks_records_only(folder: Path, key_file: Path) -> None:
     assert run(["init"]) == ExitCode.OK
-    settings = load_settings(None, VARIABLES, secrets=True)
-    assert [record.name for record in settings.records] == ["customer", "salesorder", "salesorderline"]
-    assert settings.record("salesorderline").derived_from == "salesorder"
+    with pytest.raises(MissingKey, match="no record is configured") as caught:
+        load_settings(None, VARIABLES, secrets=True)
+    assert "waveimport discover" in str(caught.value.help)
+    settings = load_settings(None, VARIABLES, secrets=True, with_records=False)
     assert settings.database.url == f"sqlite:///{folder}/waveimport.db"
     assert (settings.netsuite.auth, settings.netsuite.algorithm) == ("m2m", "PS256")
     assert [getattr(settings.netsuite, key) for key in CREDENTIAL_KEYS] == ["", "", "", "", "a", "b"]
@@ -55,7 +56,7 @@ def test_the_alternative_in_it_is_token_based_authentication(folder: Path) -> No
     lines = [re.sub(rf"^({'|'.join(m2m)}) = ", r"# \1 = ", line) for line in STARTER.splitlines()]
     lines = [line for line in lines if not line.startswith('# auth = "m2m"')]
     (folder / "w.toml").write_text("\n".join(re.sub(rf"^# ({'|'.join(tba)}) = ", r"\1 = ", line) for line in lines))
-    netsuite = load_settings(folder / "w.toml", TBA_VARIABLES, secrets=True).netsuite
+    netsuite = load_settings(folder / "w.toml", TBA_VARIABLES, secrets=True, with_records=False).netsuite
     assert netsuite.auth == "tba"
     assert [getattr(netsuite, key) for key in CREDENTIAL_KEYS] == ["a", "b", "c", "d", "", ""]
 
@@ -64,14 +65,15 @@ def test_the_next_step_names_every_variable_that_is_needed(capsys: pytest.Captur
     assert run(["init", "my file.toml"]) == ExitCode.OK
     out = capsys.readouterr().out
     with pytest.raises(ConfigErrors) as caught:
-        load_settings(Path("my file.toml"), {}, secrets=True)
+        load_settings(Path("my file.toml"), {}, secrets=True, with_records=False)
     assert {type(error) for error in caught.value.errors} == {BadSecret}
     assert len(caught.value.errors) == 3
     for error in caught.value.errors:
         named = re.search(r"variable (\w+),|/([\w.-]+) of `private_key_file`", error.message)
         assert named is not None
         assert (named[1] or named[2]) in out
-    assert "waveimport --config 'my file.toml' check" in out
+    assert "waveimport --config 'my file.toml' discover --all >> 'my file.toml'\n" in out
+    assert "waveimport --config 'my file.toml' check\n" in out
 
 
 def test_only_the_owner_can_read_it(folder: Path) -> None:
@@ -108,7 +110,7 @@ def test_the_file_is_the_one_asked_for_else_the_configuration_in_force(
 
 
 def test_what_it_says_is_the_default_is_the_default() -> None:
-    section = STARTER.partition("[run]")[2].partition("[records")[0]
+    section = STARTER.partition("[run]")[2].partition("# What to import")[0]
     said = dict(re.findall(r"^# (\w+) = (\S+)", section, re.MULTILINE))
     assert set(said) == set(RunSettings.__dataclass_fields__)
     said.pop("lock_dir")  # depends on the machine; any folder is an example
@@ -126,3 +128,5 @@ def test_what_is_commented_out_is_valid_too(folder: Path, key_file: Path) -> Non
     settings = load_settings(folder / "w.toml", VARIABLES, secrets=True)
     assert settings.prefix == "ns_"
     assert settings.run == RunSettings(lock_dir=str(folder / "locks"))
+    assert [record.name for record in settings.records] == ["customer", "salesorder", "salesorderline"]
+    assert settings.record("salesorderline").derived_from == "salesorder"

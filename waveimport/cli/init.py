@@ -1,4 +1,5 @@
-"""`waveimport init`: a starter configuration that works once the variables it names are set and its key is there."""
+"""`waveimport init`: a starter configuration that works once its variables are set, its key is there and it has
+records."""
 
 import os
 import shlex
@@ -59,29 +60,31 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # lock_dir = "locks"
 # lookback_seconds = 600           # an incremental run reads so much again before where the last one began
 
-# One [records.<name>] for each table to import. Types of columns: text, integer, boolean, decimal(p,s), float, date,
-# timestamp. Every column of `key` and `parent_key` must be among the columns.
+# What to import. `waveimport discover` lists what the account has, and prints it as tables to paste here.
+# All of it, with its dependencies, is put here by: waveimport discover --all >> waveimport.toml
+# By hand it is one [records.<name>] for each table; every column of `key` and `parent_key` must be among its columns.
+# Types of columns: text, integer, boolean, decimal(p,s), float, date, timestamp.
 
-[records.customer]
-key = "id"                         # the default; a list of columns if only together they are unique
-cursor = "lastmodifieddate"        # after the first import, runs read only what has changed since
-columns = { id = "integer", entityid = "text", companyname = "text", email = "text", isinactive = "boolean", \
+# [records.customer]
+# key = "id"                       # the default; a list of columns if only together they are unique
+# cursor = "lastmodifieddate"      # after the first import, runs read only what has changed since
+# columns = { id = "integer", entityid = "text", companyname = "text", email = "text", isinactive = "boolean", \
 lastmodifieddate = "timestamp" }
 
-[records.salesorder]
-table = "transaction"              # the SuiteQL table; default: the record's name
-where = "type = 'SalesOrd'"
-depends_on = ["customer"]          # imported after customers
-cursor = "lastmodifieddate"
-columns = { id = "integer", tranid = "text", trandate = "date", entity = "integer", status = "text", \
+# [records.salesorder]
+# table = "transaction"            # the SuiteQL table; default: the record's name
+# where = "type = 'SalesOrd'"
+# depends_on = ["customer"]        # imported after customers
+# cursor = "lastmodifieddate"
+# columns = { id = "integer", tranid = "text", trandate = "date", entity = "integer", status = "text", \
 foreigntotal = "decimal(20,2)", lastmodifieddate = "timestamp" }
 
-[records.salesorderline]
-table = "transactionline"
-key = "uniquekey"
-derived_from = "salesorder"        # fetched for the sales orders that have landed, while others still do
-parent_key = "transaction"         # the column that holds the sales order's key
-columns = { uniquekey = "integer", transaction = "integer", id = "integer", item = "integer", \
+# [records.salesorderline]
+# table = "transactionline"
+# key = "uniquekey"
+# derived_from = "salesorder"      # fetched for the sales orders that have landed, while others still do
+# parent_key = "transaction"       # the column that holds the sales order's key
+# columns = { uniquekey = "integer", transaction = "integer", id = "integer", item = "integer", \
 quantity = "decimal(20,5)", netamount = "decimal(20,2)", memo = "text" }
 """
 
@@ -95,9 +98,11 @@ def command(app: App, file: Path | None) -> None:
     write_new(target, STARTER)
     option = "" if target == DEFAULT_FILE else f" --config {shlex.quote(str(target))}"
     click.echo(f"wrote {target}")
-    click.echo("next: set the account and the records in it, export NETSUITE_CLIENT_ID and NETSUITE_CERTIFICATE_ID,\n"
-               "put the private key of the certificate beside it as netsuite-key.pem, mode 600, then:\n"
-               f"waveimport{option} check")  # fmt: skip
+    click.echo("next: set the account in it, export NETSUITE_CLIENT_ID and NETSUITE_CERTIFICATE_ID, put the private\n"
+               "key of the certificate beside it as netsuite-key.pem, mode 600; then put into it what the account has,\n"
+               "and try it:\n"
+               f"  waveimport{option} discover --all >> {shlex.quote(str(target))}\n"
+               f"  waveimport{option} check")  # fmt: skip
 
 
 def write_new(path: Path, text: str) -> None:

@@ -99,8 +99,8 @@ def command(app: App, file: Path | None) -> None:
     option = "" if target == DEFAULT_FILE else f" --config {shlex.quote(str(target))}"
     click.echo(f"wrote {target}")
     click.echo("next: set the account in it, export NETSUITE_CLIENT_ID and NETSUITE_CERTIFICATE_ID, put the private\n"
-               "key of the certificate beside it as netsuite-key.pem, mode 600; then put into it what the account has,\n"
-               "and try it:\n"
+               "key of the certificate beside it as netsuite-key.pem, mode 600; then put into it what the\n"
+               "account has, and try it:\n"
                f"  waveimport{option} discover --all >> {shlex.quote(str(target))}\n"
                f"  waveimport{option} check")  # fmt: skip
 

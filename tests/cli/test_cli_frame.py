@@ -215,7 +215,7 @@ def test_an_unforeseen_fault_is_one_sentence_and_exit_1(register: Register, caps
     ("arguments", "sentence", "mend"),
     [
         (["rnu"], "no command `rnu`; did you mean `run`?", "`waveimport --help`"),
-        (["zzz"], "no command `zzz`; the commands are: init, check", "`waveimport --help`"),
+        (["zzz"], "no command `zzz`; the commands are: init, discover, check", "`waveimport --help`"),
         (["--confg", "x", "run"], "No such option", "`waveimport --help`"),
         (["-v", "-q", "help"], "-v and -q contradict each other", "`waveimport --help`"),
         (["--log-format", "xml", "help"], "'xml' is not one of", "`waveimport --help`"),

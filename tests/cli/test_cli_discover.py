@@ -112,6 +112,12 @@ def test_a_column_is_what_a_sample_shows_where_nothing_else_knows_it(discovering
     assert "taken as text since nothing tells their types" in comments(said)
 
 
+def test_lines_are_judged_by_lines_of_their_own_kind(discovering: World, account: Simulator) -> None:
+    account.set_faults(Faults(catalogue=False))
+    line = records(discovering.call("discover", "journalentry"))["journalentryline"]
+    assert not [name for name in line["columns"] if name.startswith("custcol")], "only orders have values in those"
+
+
 def test_a_table_without_a_description_tells_what_cannot_be_seen(discovering: World, account: Simulator) -> None:
     account.set_faults(Faults(catalogue=False))
     said = discovering.call("discover", "customrecord_measurement")
@@ -267,6 +273,13 @@ def test_a_table_without_a_key_is_refused_in_words(discovering: World, account: 
     said = discovering.call("discover", "customer")
     assert said.code == ExitCode.INCOMPLETE
     assert "the table customer shows no column to page by: id" in said.err
+
+
+def test_without_the_parent_nothing_that_derives_from_it_is_printed(discovering: World, account: Simulator) -> None:
+    account.set_faults(Faults(hidden_columns=("transaction.id",)))
+    said = discovering.call("discover", "salesorder")
+    assert (said.code, said.out) == (ExitCode.INCOMPLETE, "")
+    assert said.err.count("error[") == 1
 
 
 @pytest.mark.parametrize("words", [["customer", "--all"], ["a;b"], ["x" * 60]])

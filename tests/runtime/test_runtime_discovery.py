@@ -88,6 +88,13 @@ def test_what_was_tried_is_not_tried_again() -> None:
     assert len(client.asked) == before
 
 
+def test_a_column_that_the_service_does_not_know_is_not_tried_as_another_type() -> None:
+    client = ScriptedClient({"id"}, by_name)
+    client.schema = {"gone": {"type": "string", "format": "date-time"}}
+    assert thing(client) == {"id": "integer"}
+    assert len([sql for sql in client.asked if "t.gone" in sql]) == 1
+
+
 def test_the_key_of_a_table_without_id_is_its_unique_key() -> None:
     client = ScriptedClient({"uniquekey", "memo"}, by_name)
     client.sample = [{"UniqueKey": "5", "memo": "x"}]

@@ -1,5 +1,6 @@
 """Records of more than 100 columns, against a scripted source that changes between their SELECTs, on both databases."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -74,6 +75,13 @@ def test_a_record_of_250_columns_lands_whole(world: World) -> None:
     assert len(landed(world)) == 20
     pages = [sql for sql in world.source.asked if "COUNT(" not in sql]
     assert all(sql.partition(" FROM ")[0].count(",") < 100 for sql in pages)
+
+
+def test_the_other_selects_ask_for_the_rows_of_the_page_and_no_more(world: World) -> None:
+    """The service counts what a query could give, so one for the rest of a range costs it the rest of a range."""
+    world.work_all()
+    others = [sql for sql in world.source.asked if "t.f99" in sql]
+    assert [re.findall(r"t\.id <= (-?\d+)", sql)[-1] for sql in others] == ["1", "6", "11", "16"]
 
 
 def test_a_row_that_goes_between_the_selects_is_not_landed_in_half(world: World) -> None:

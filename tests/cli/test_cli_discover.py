@@ -234,6 +234,9 @@ def test_a_table_that_the_service_cannot_count_is_not_called_hidden(discovering:
     said = discovering.call("discover")
     assert said.code == ExitCode.OK
     assert "note: customer: NetSuite failed inside (500)" in said.out
+    named = discovering.call("discover", "customer")
+    assert named.code == ExitCode.INCOMPLETE
+    assert "error[WI-SRC-007]: NetSuite failed inside (500)" in named.err
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------

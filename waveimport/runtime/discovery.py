@@ -23,7 +23,15 @@ from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.core.settings_reader import nearest
 from waveimport.core.values import convert
 from waveimport.core.wide import COLUMNS_MAX
-from waveimport.errors import BadReply, CatalogueRefused, QueryRefused, ServerFault, TableRefused, UsageError
+from waveimport.errors import (
+    BadReply,
+    CatalogueRefused,
+    QueryRefused,
+    ServerFault,
+    SourceError,
+    TableRefused,
+    UsageError,
+)
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.suiteql import bounds_query, sample_query, trial_query
 
@@ -84,7 +92,7 @@ class Found:
     """The records found, linked among each other; `refused` are the errors of those that were asked for by name."""
 
     records: tuple[FoundRecord, ...]
-    refused: tuple[TableRefused, ...]
+    refused: tuple[SourceError, ...]
     remarks: tuple[str, ...]
 
 
@@ -119,6 +127,7 @@ class Discovery:
         # Threads fill these without a lock: at worst two ask the same thing at once, and get the same answer.
         self._samples: dict[tuple[str, str | None], list[dict[str, object]]] = {}
         self._tried: dict[str, dict[Column, bool | None]] = {}
+        self._schemas: dict[str, bytes] = {}
         self._catalogue: tuple[str, ...] | None = None
         self._remarks: list[str] = []
 
@@ -142,7 +151,7 @@ class Discovery:
         try:
             rows, _, _ = parse_bounds(self._client.query(bounds_query(record), limit=1))
         except (QueryRefused, ServerFault) as error:
-            return SeenTable(preset.name, preset.table, None, isinstance(error, QueryRefused), error.message)
+            return SeenTable(preset.name, preset.table, None, isinstance(error, TableRefused), error.message)
         return SeenTable(preset.name, preset.table, rows)
 
     # --- records ------------------------------------------------------------------------------------------------
@@ -193,7 +202,7 @@ class Discovery:
         self._listing()
         answers = self._each(self._record, wanted)
         found: dict[str, FoundRecord] = {}
-        refused: list[TableRefused] = []
+        refused: list[SourceError] = []
         left_out: dict[str, list[str]] = {}
         for preset, answer in zip(wanted, answers, strict=True):
             if preset.derived_from is not None and preset.derived_from not in found:
@@ -203,19 +212,19 @@ class Discovery:
             elif preset.name in named:
                 near = nearest(preset.name, self._presets.by_name)
                 hint = f"did you mean `{near}`? " if near and near != preset.name else ""
-                help = f"{hint}`waveimport discover` lists what this role sees"
-                refused.append(TableRefused(answer, where=preset.table, help=help))
+                answer.where, answer.help = preset.table, f"{hint}`waveimport discover` lists what this role sees"
+                refused.append(answer)
             else:
-                left_out.setdefault(answer, []).append(preset.name)
-        self._remarks += [f"left out: {', '.join(names)}: {answer}" for answer, names in left_out.items()]
+                left_out.setdefault(answer.message, []).append(preset.name)
+        self._remarks += [f"left out: {', '.join(names)}: {why}" for why, names in left_out.items()]
         return Found(link(tuple(found.values()), absent), tuple(refused), tuple(self._remarks))
 
-    def _record(self, preset: Preset) -> FoundRecord | str:
+    def _record(self, preset: Preset) -> FoundRecord | SourceError:
         """Return the record, or why there is none."""
         try:
             sample = self._sample(preset)
         except (QueryRefused, ServerFault) as error:
-            return error.message
+            return error
         remarks: list[str] = []
         candidates = self._candidates(preset, sample)
         keys = preset.key if preset.columns or "uniquekey" not in candidates.types else ("uniquekey",)
@@ -223,7 +232,7 @@ class Discovery:
         refused = self._cut(preset, types, keys[0], remarks)
         key = tuple(name for name in keys if name in types)
         if keys[0] not in types or (preset.parent_key is not None and preset.parent_key not in types):
-            return f"the table {preset.table} shows no column to page by: {', '.join(keys)}"
+            return TableRefused(f"the table {preset.table} shows no column to page by: {', '.join(keys)}")
         if key != keys:
             missing = ", ".join(name for name in keys if name not in types)
             remarks.append(f"this account shows no {missing}, so make sure that {', '.join(key)} is unique")
@@ -293,7 +302,9 @@ class Discovery:
         fields: dict[str, Field] = {}
         for record in [listed[name.lower()] for name in preset.catalogue if name.lower() in listed]:
             try:
-                described = parse_schema(self._client.catalogue(record), sublists=preset.sublists)
+                if record not in self._schemas:
+                    self._schemas[record] = self._client.catalogue(record)
+                described = parse_schema(self._schemas[record], sublists=preset.sublists)
             except (CatalogueRefused, ServerFault, BadReply) as error:
                 self._remarks.append(f"the metadata catalogue does not describe {record}: {error.message}")
                 continue

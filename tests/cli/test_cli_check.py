@@ -378,3 +378,14 @@ def test_an_unset_variable_is_exit_2_and_no_secret_is_shown(
     said = sqlite_world.call("check")
     assert said.code == ExitCode.USAGE
     assert "WI_NOT_SET" in said.out
+
+
+def test_a_record_of_more_than_100_columns_is_tried_to_its_last_column(sqlite_world: World, account: Simulator) -> None:
+    columns = ", ".join(f'custrecord_m{number:03d} = "integer"' for number in range(120))
+    wide = f'[records.customrecord_measurement]\ncolumns = {{ id = "integer", {columns} }}\n'
+    sqlite_world.configure(account.netsuite_toml(), records=wide)
+    assert sqlite_world.call("check").code == ExitCode.OK
+    account.set_faults(Faults(hidden_columns=("customrecord_measurement.custrecord_m119",)))
+    said = sqlite_world.call("check", "--json")
+    assert said.code == ExitCode.INCOMPLETE
+    assert "custrecord_m119" in found(said.json, "query")[0][1]

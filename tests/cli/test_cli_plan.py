@@ -197,3 +197,12 @@ def test_the_estimate_is_a_batch_for_each_page_of_parents_and_part_of_it() -> No
     assert derived_batches(Bounds(1501, 1, 1501), small_ranges) == 4
     small_pages = RunSettings(page_size=300, batch_size=5000, parents_per_batch=200)
     assert derived_batches(Bounds(1500, 1, 1500), small_pages) == 10
+
+
+def test_a_record_that_takes_several_queries_a_page_is_noted(sqlite_world: World, account: Simulator) -> None:
+    columns = ", ".join(f'custrecord_m{number:03d} = "integer"' for number in range(120))
+    wide = f'[records.customrecord_measurement]\ncolumns = {{ id = "integer", {columns} }}\n'
+    sqlite_world.configure(account.netsuite_toml(), records=wide)
+    (note,) = [line for line in sqlite_world.call("plan").out.splitlines() if line.startswith("note: ")]
+    assert note.startswith("note: customrecord_measurement: 121 columns are more than a query may have")
+    assert note.endswith("each of its pages takes 2 queries")

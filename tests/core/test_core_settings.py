@@ -252,6 +252,9 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
     ("control characters", [put("profile", "a\x1bb")], BadValue, "profile", "without control characters", ""),
     ("no records", [drop("records")], MissingKey, "records", "no record is configured", "[records.customer]"),
     ("empty records", [put("records", {})], MissingKey, "records", "no record is configured", ""),
+    ("a wide key", [put("records.customer.key", [f"k{number}" for number in range(17)]),
+                    put("records.customer.columns", [f"k{number}" for number in range(17)])],
+     BadValue, "records.customer.key", "at most 16 columns", "makes a row unique"),
     ("records as a list", [put("records", [])], BadValue, "records", "must be tables", ""),
     ("record name", [put("records.a-b", {"columns": ["id"]})], BadValue, "records.a-b", "no identifier", "table_name"),
     ("record that is no table", [put("records.a", 5)], BadValue, "records.a", "must be a table", ""),
@@ -442,3 +445,13 @@ def test_a_secret_is_in_no_message(edits: list[Edit]) -> None:
 def test_a_secret_is_in_no_repr() -> None:
     settings = parse_settings(good(put("database.url", f"mysql://u:{CANARY}@h/d"), put("netsuite.token_id", CANARY)))
     assert CANARY not in repr(settings)
+
+
+def test_without_records_whatever_is_written_of_them_is_passed_over() -> None:
+    for edit in (
+        drop("records"),
+        put("records", {}),
+        put("records.customer", {"colums": 5}),
+        put("records", "rubbish"),
+    ):
+        assert parse_settings(good(edit), with_records=False).records == ()

@@ -16,18 +16,19 @@ from waveimport.simulator.handle import Simulator
 
 
 class Newcomer:
-    """Somebody with an account, its credentials in the environment, and an empty folder."""
+    """Somebody with an account, its credentials in the environment, and a folder with nothing but the private key."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
         given = simulator.credentials
         self.folder = folder
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WAVEIMPORT_")},
-            "NETSUITE_CONSUMER_KEY": given.consumer_key,
-            "NETSUITE_CONSUMER_SECRET": given.consumer_secret,
-            "NETSUITE_TOKEN_ID": given.token_id,
-            "NETSUITE_TOKEN_SECRET": given.token_secret,
+            "NETSUITE_CLIENT_ID": given.client_id,
+            "NETSUITE_CERTIFICATE_ID": given.certificate_id,
         }
+        key = folder / "netsuite-key.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(simulator.private_key_file.read_bytes())
 
     def types(self, line: str) -> str:
         """Run a command line as a shell does; it must succeed. Returns what it prints."""

@@ -81,6 +81,24 @@ def queries_of(live: Simulator, since: int) -> list[str]:
 # --- the daily run ----------------------------------------------------------------------------------------------
 
 
+def test_every_kind_of_change_is_followed(project: Project, live: Simulator) -> None:
+    imported(project)
+    changes = Changes(live.data, seed=2)
+    for _ in range(2):
+        changes.each_once()
+        assert imported(project) == "incremental"
+    project.assert_equals_source(live.data)
+
+
+def test_a_change_in_the_very_second_of_the_watermark_is_read(project: Project, live: Simulator) -> None:
+    """Its second was not over when the clock was read: more may have happened in it than was seen."""
+    imported(project)
+    (mark,) = project.query("SELECT MIN(watermark) FROM import_watermarks WHERE record = 'customer'")[0]
+    change(live, "UPDATE customer SET phone = 'in time', lastmodifieddate = ? WHERE id = 1002", str(mark)[:19])
+    imported(project)
+    assert project.query("SELECT phone FROM customer WHERE id = 1002", landing=True) == [("in time",)]
+
+
 def test_runs_after_rounds_of_changes_leave_both_databases_equal_to_the_source(
     project: Project, live: Simulator
 ) -> None:
@@ -89,7 +107,7 @@ def test_runs_after_rounds_of_changes_leave_both_databases_equal_to_the_source(
     first = len(live.requests)
     assert first > 100
     changes, last = Changes(live.data, seed=7), 0
-    for number in range(200 if DEEP else 12):
+    for number in range(200 if DEEP else 6):
         count = 1 + number % 7
         done = changes.round(count)
         before = len(live.requests)
@@ -127,7 +145,7 @@ def test_a_daily_run_that_is_stopped_anywhere_costs_no_change(tmp_path: Path, li
     imported(project)
     changes = Changes(live.data, seed=5)
     paused = 0
-    for after in range(1, 40, 4):
+    for after in range(1, 40, 4 if DEEP else 8):
         changes.each_once()
         asked = len(live.requests)
         down = tuple(range(asked + after, asked + 200))
@@ -136,7 +154,7 @@ def test_a_daily_run_that_is_stopped_anywhere_costs_no_change(tmp_path: Path, li
         live.set_faults(Faults())
         imported(project)
         project.assert_equals_source(live.data)
-    assert paused > 5
+    assert paused > 2
 
 
 # --- when all is read anew ----------------------------------------------------------------------------------------
@@ -160,7 +178,6 @@ def test_a_full_run_in_place_removes_what_no_log_of_deletions_has_told(project: 
     [
         ('email = "text", ', ""),
         ("status <> 'H'", "status <> 'F'"),
-        ('memo = "text", linelastmodifieddate', "linelastmodifieddate"),
     ],
 )
 def test_a_record_that_is_configured_otherwise_is_read_in_full_with_its_family_and_no_other(
@@ -184,8 +201,7 @@ def test_a_record_that_is_configured_otherwise_is_read_in_full_with_its_family_a
     project.assert_equals_source(live.data)
 
 
-@pytest.mark.parametrize("table", ["salesorder", "salesorderline"])
-@pytest.mark.parametrize("how", ["DROP TABLE", "DELETE FROM"])
+@pytest.mark.parametrize(("how", "table"), [("DROP TABLE", "salesorderline"), ("DELETE FROM", "salesorder")])
 def test_a_table_that_was_dropped_or_emptied_is_filled_again(
     project: Project, live: Simulator, table: str, how: str
 ) -> None:
@@ -201,6 +217,7 @@ def test_a_failed_run_moves_no_watermark_and_the_next_reads_what_it_missed(proje
     assert [row[0] for row in marks] == ["customer", "item", "salesorder", "salesorderline", "subsidiary", "vendor"]
     number = project.query("SELECT MIN(id) FROM salesorder", landing=True)[0][0]
     change(live, f"UPDATE \"transaction\" SET memo = 'new', lastmodifieddate = '{now()}' WHERE id = {number}")
+    project.write(f"{DAILY}\nmax_tries = 1")
     live.set_faults(Faults(hidden_tables=("deletedrecord",)))
     result = run(project)
     assert result.exit_code is ExitCode.INCOMPLETE

@@ -65,9 +65,9 @@ def test_a_destination_table_of_another_shape_is_refused_and_no_job_is_made(
 ) -> None:
     project = simulated(tmp_path, database_url, simulator, run=SMALL)
     project.imported()
-    project.records = project.records.replace('tranid = "text",', 'tranid = "text", externalid = "text",')
+    project.records = project.records.replace('tranid = "text",', 'tranid = "integer",')
     project.write(SMALL)
-    assert_one_sentence(project.run("run"), 2, "`salesorder` exists without the column `externalid`")
+    assert_one_sentence(project.run("run"), 2, "`salesorder` exists with the column `tranid`")
     assert project.query("SELECT COUNT(*) FROM import_jobs") == [(1,)]
 
 

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
-from waveimport.core.reconcile import unsettled_counts, verdict
+from waveimport.core.reconcile import distance, unsettled_counts, verdict
 from waveimport.core.records import parse_bounds
+from waveimport.core.settings import RecordSettings
 from waveimport.errors import Reconciliation, SourceError
-from waveimport.netsuite.narrowing import changed
+from waveimport.netsuite.narrowing import changed, deleted, left
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime.fetcher import Source
 from waveimport.runtime.writer import Writer
@@ -31,6 +33,7 @@ def reconcile(
     """
     progress = writer.transact(lambda connection: read_progress(connection, held.job_id))
     since = writer.transact(lambda connection: watermarks.since_of(connection, held.job_id))
+    as_of = writer.transact(lambda connection: watermarks.as_of(connection, held.job_id))
     by_name = {target.record.name: target for target in targets}
     doubtful = [found for wave in progress.waves for found in unsettled_counts(wave)]
 
@@ -44,7 +47,14 @@ def reconcile(
     except SourceError as error:
         log.warning("the rows were not reconciled: %s", error.message)
         return None
-    wrong = [words for found in doubtful if (words := verdict(found, counted[found.record])) is not None]
+    wrong = []
+    for found in doubtful:
+        again, changes = counted[found.record], 0
+        if distance(found, again) and found.record in as_of:
+            changes = _changes(source, by_name[found.record].record, as_of[found.record])
+        words = verdict(found, again, changes)
+        if words is not None:
+            wrong.append(words)
     for wave in progress.waves:
         for name, count in wave.expected.items():
             empty = count == 0 and wave.rows.get(name, 0) == 0 and name not in since
@@ -63,3 +73,18 @@ def reconcile(
     text = f"{difference.code}: {difference.message}"
     writer.transact(lambda connection: jobs.note_error(connection, held.job_id, held.token, text))
     return difference
+
+
+def _changes(source: Source, record: RecordSettings, as_of: str) -> int:
+    """Return how many rows the source has changed or deleted since a moment; 0 where it does not say."""
+    if record.cursor is None:
+        return 0
+    changes = 0
+    asked = [changed(record, as_of), deleted(as_of)]
+    if record.where is not None:
+        asked.append(left(record, as_of))
+    for narrowed in asked:
+        # A role may be without the log of deletions.
+        with suppress(SourceError):
+            changes += parse_bounds(source.query(bounds_query(narrowed)))[0]
+    return changes

@@ -39,6 +39,11 @@ def since_of(connection: Connection, job_id: str) -> dict[str, str]:
     return {record: spec["since"] for record, spec in _plans(connection, job_id) if isinstance(spec.get("since"), str)}
 
 
+def as_of(connection: Connection, job_id: str) -> dict[str, str]:
+    """Return, by main record, the source's clock when a job began to read it; only of families with a cursor."""
+    return {record: spec["as_of"] for record, spec in _plans(connection, job_id) if isinstance(spec.get("as_of"), str)}
+
+
 def move(connection: Connection, job_id: str) -> None:
     """Set the watermarks of a job that is being completed, and its `as_of`, by what its planning batches have kept."""
     (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()

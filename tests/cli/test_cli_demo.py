@@ -60,9 +60,16 @@ def slow_folder(folder: Path) -> None:
     made.config.write_text(made.config.read_text().replace("# workers = 8", "workers = 1\npage_size = 10"))
 
 
+def heed_hangups() -> None:
+    """Undo what `nohup` does to all that it starts, these tests among it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def interrupted(folder: Path, number: signal.Signals) -> int:
     """Start a demo, send a signal once it imports, return how it ended."""
-    process = subprocess.Popen(command(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hangups
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("importing from "):
@@ -144,7 +151,13 @@ def has_jobs(folder: Path) -> bool:
 
 def test_a_signal_while_the_account_is_built_leaves_nothing_behind(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_hangups,
     )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("building the account")

@@ -146,6 +146,8 @@ def test_a_column_that_always_gives_500_fails_its_record_though_nothing_else_run
     assert done.returncode == 3, done.stderr
     job = json.loads(done.stdout)
     assert [wave["status"] for wave in job["waves"]] == ["failed", "completed"]
+    failed = project.query("SELECT error FROM wave_batches WHERE status = 'failed'")
+    assert "it is the column `itemtype`: without it the query is answered" in failed[0][0]
     assert len(project.landed("customer")) > 0
 
 

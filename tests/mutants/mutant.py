@@ -7,6 +7,7 @@ once.
 """
 
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Mutant:
         head, mark, diff = path.read_text().partition("--- a/")
         lines = head.splitlines()
         killers = [
-            Killer(found[1], tuple(found[3].split()), bool(found[2]))
+            Killer(found[1], tuple(shlex.split(found[3])), bool(found[2]))
             for found in map(_KILLER.fullmatch, lines)
             if found
         ]

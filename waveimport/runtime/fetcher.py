@@ -27,7 +27,7 @@ from waveimport.core.ranges import (
     sweep_batch_id,
 )
 from waveimport.core.records import Page, PageReader, parse_bounds
-from waveimport.core.settings import ColumnKind, Deletes, RecordSettings, RunSettings
+from waveimport.core.settings import Column, ColumnKind, Deletes, RecordSettings, RunSettings
 from waveimport.core.waves import BatchKind
 from waveimport.core.wide import COLUMNS_MAX, WideReader
 from waveimport.errors import (
@@ -169,7 +169,10 @@ class Fetcher:
             else:
                 self._fetch(claim)
         except WaveImportError as error:
-            return Ended(claim, ending_of(error, others_succeed=self._others_succeed(error, begun)), error)
+            ending = ending_of(error, others_succeed=self._others_succeed(error, begun))
+            if ending is Ending.REFUSED and claim.tries + 1 >= self._settings.max_tries:
+                error = self._explained(claim, error)
+            return Ended(claim, ending, error)
         except Exception as error:
             log.debug("batch %s", claim.batch_id, exc_info=True)
             fault = WaveImportError(f"a fault in the work on a batch: {type(error).__name__}", where=claim.batch_id)
@@ -194,6 +197,51 @@ class Fetcher:
         except WaveImportError:
             return False
         return True
+
+    def _explained(self, claim: Claim, error: WaveImportError) -> WaveImportError:
+        """Return the error that fails a batch for good, with the column's name where one column is behind it.
+
+        The service names a column that it does not know, and gives 500 with nothing but an error id for some others.
+        """
+        if not isinstance(error, QueryRefused | ServerFault) or "reads" in claim.spec or claim.kind is BatchKind.PLAN:
+            return error
+        try:
+            culprit = self._culprit(claim)
+        except WaveImportError:
+            return error
+        if culprit is None:
+            return error
+        said = f"{error.message}; it is the column `{culprit}`: without it the query is answered"
+        return type(error)(said, where=error.where, help=error.help)
+
+    def _culprit(self, claim: Claim) -> str | None:
+        """Return the column without which a batch's query is answered, by halves; None where it is not one column.
+
+        Raises what ends all asking: a stop, a refused login, a source that is gone.
+        """
+        record, since = self._records[claim.record], self._since(claim)
+        narrowed = record if since is None else changed(record, since)
+        keys = [record.column(name) for name in record.key]
+        suspects = [column for column in record.columns if column not in keys]
+
+        def fails(columns: Sequence[Column]) -> bool:
+            asked = replace(narrowed, columns=(*keys, *columns))
+            lower, upper = _int(claim.spec.get("lower")), _int(claim.spec.get("upper"))
+            self._still_at_work(claim)
+            try:
+                self._source.query(page_query(asked, lower=lower, upper=upper, parents=_parents(claim.spec)), limit=1)
+            except (QueryRefused, ServerFault):
+                return True
+            return False
+
+        if not suspects or fails(()):
+            return None
+        parts = chunks(suspects, COLUMNS_MAX - len(keys))
+        while (found := next((part for part in parts if fails(part)), None)) is not None and len(found) > 1:
+            parts = chunks(found, (len(found) + 1) // 2)
+        if found is None or fails([column for column in suspects if column != found[0]][: COLUMNS_MAX - len(keys)]):
+            return None
+        return found[0].name
 
     # --- planning -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,148 @@
+"""An incremental job against a scripted source, on both databases: what its changed rows do not show is asked for."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+from runtime_world import JOB, LINE, ORDER, World, column
+
+from waveimport.core.increments import Since
+from waveimport.core.settings import ColumnKind
+from waveimport.core.waves import Trigger
+from waveimport.store import jobs, lease
+from waveimport.store.jobs import NewJob
+from waveimport.store.lease import Holder, Lease
+from waveimport.store.transactions import Database
+
+BEFORE, SINCE, AFTER = "2026-09-21 10:00:00", "2026-09-21 12:00:00", "2026-09-21 13:00:00"
+AT = column("at", ColumnKind.TIMESTAMP)
+ORDERS = dataclasses.replace(ORDER, columns=(*ORDER.columns, AT), cursor="at", where="memo <> 'closed'")
+LINES = dataclasses.replace(LINE, columns=(*LINE.columns, AT), cursor="at")
+
+
+class Daily(World):
+    """Orders 1 to 6 with two lines each are in, by an earlier job, and the source has not changed since."""
+
+    def start(self) -> None:
+        source = self.source
+        source.take_functions("TO_CHAR", "SYS_EXTRACT_UTC", "TO_DATE")
+        for table in ("orders", "lines"):
+            source.execute(f"ALTER TABLE {table} ADD COLUMN at TEXT DEFAULT '{BEFORE}'")
+        source.execute("CREATE TABLE deletedrecord (recordid INTEGER, deleteddate TEXT)")
+        for key in range(1, 7):
+            source.execute("INSERT INTO orders VALUES (?, ?, ?)", key, f"memo {key}", BEFORE)
+            for number in (1, 2):
+                source.execute("INSERT INTO lines VALUES (?, ?, ?)", key * 100 + number, key, BEFORE)
+        self.work_all()
+        self.advance()
+        assert self.job() == "completed"
+        self.begin("import_2")
+
+    def begin(self, job_id: str) -> None:
+        new = NewJob(
+            job_id, "p", "incremental", "hash", "text", None, self.plan, {"order": Since(SINCE, {"line": SINCE})}
+        )
+        self.writer.transact(lambda connection: jobs.create_job(connection, new))
+        self.source.asked.clear()
+        self.job_id = job_id
+        taken = self.writer.transact(
+            lambda connection: lease.acquire(
+                connection, job_id, Holder("host:9", "m", "1:2"), lease_seconds=60, trigger=Trigger.MANUAL
+            )
+        )
+        assert isinstance(taken, Lease)
+        self.lease = taken
+
+    def finish(self) -> None:
+        self.work_all()
+        self.advance()
+        assert self.query(f"SELECT status FROM import_jobs WHERE job_id = '{self.job_id}'") == [("completed",)]
+
+    def memos(self) -> dict[int, str]:
+        return dict(self.query("SELECT id, memo FROM `order`"))
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[Daily]:
+    made = Daily(database, records=(ORDERS, LINES))
+    made.start()
+    yield made
+    made.close()
+
+
+def test_where_nothing_has_changed_nothing_is_read(world: Daily) -> None:
+    world.finish()
+    assert [query.split(" FROM ")[1].split()[0] for query in sorted(world.source.asked)] == [
+        "orders",
+        "lines",
+        "orders",
+        "deletedrecord",
+    ]
+    assert world.query("SELECT COUNT(*) FROM `order` WHERE _job_id = 'import_2'") == [(0,)]
+
+
+def test_what_has_changed_is_read_from_the_very_second_on(world: Daily) -> None:
+    world.source.execute("UPDATE orders SET memo = 'new', at = ? WHERE id = 2", SINCE)
+    world.source.execute("UPDATE orders SET memo = 'too old', at = '2026-09-21 11:59:59' WHERE id = 3")
+    world.source.execute("INSERT INTO orders VALUES (9, 'ninth', ?)", AFTER)
+    world.finish()
+    assert (world.memos()[2], world.memos()[3], world.memos()[9]) == ("new", "memo 3", "ninth")
+
+
+def test_lines_are_read_whole_with_their_order_and_those_that_are_gone_go(world: Daily) -> None:
+    world.source.execute("UPDATE orders SET at = ? WHERE id = 2", AFTER)
+    world.source.execute("DELETE FROM lines WHERE uniquekey = 201")
+    world.source.execute("DELETE FROM lines WHERE uniquekey = 301")
+    world.finish()
+    assert 201 not in world.lines()
+    assert 301 in world.lines(), "its order says nothing of it"
+
+
+def test_lines_that_changed_alone_are_read_and_those_of_others_are_not(world: Daily) -> None:
+    world.source.execute("INSERT INTO orders VALUES (8, 'closed', ?)", BEFORE)
+    world.source.execute("INSERT INTO lines VALUES (801, 8, ?)", AFTER)
+    world.source.execute("INSERT INTO lines VALUES (409, 4, ?)", AFTER)
+    world.finish()
+    assert 409 in world.lines()
+    assert 801 not in world.lines()
+
+
+def test_deleted_records_go_with_their_lines_whatever_else_bears_their_number(world: Daily) -> None:
+    world.source.execute("DELETE FROM orders WHERE id = 5")
+    for gone in (5, 6, 77):
+        world.source.execute("INSERT INTO deletedrecord VALUES (?, ?)", gone, AFTER)
+    world.finish()
+    assert world.orders() == [1, 2, 3, 4, 6], "six is another record's number too"
+    assert not {501, 502} & set(world.lines())
+    assert {601, 602} <= set(world.lines())
+
+
+def test_a_row_that_is_the_records_no_more_goes(world: Daily) -> None:
+    world.source.execute("UPDATE orders SET memo = 'closed', at = ? WHERE id = 1", AFTER)
+    world.source.execute("UPDATE orders SET memo = NULL, at = ? WHERE id = 2", AFTER)
+    world.finish()
+    assert world.orders() == [3, 4, 5, 6], "where the condition is NULL it does not hold"
+    assert min(world.lines()) == 301
+
+
+def test_the_watermark_is_the_time_before_the_first_row_was_read_and_moves_at_the_end(world: Daily) -> None:
+    world.source.clock = 1_790_000_000.0  # 2026-09-21 14:13:20
+    plans = world.claim()
+    assert len(plans) == 1
+    world.fetcher().work(plans[0])
+    world.advance()
+    world.source.clock += 5_000
+    marks = "SELECT record, watermark, job_id FROM import_watermarks ORDER BY record"
+    assert {row[2] for row in world.query(marks)} == {JOB}
+    world.finish()
+    rows = [(record, str(moment)[:19], job) for record, moment, job in world.query(marks)]
+    lookback = "2026-09-21 14:03:20"
+    assert rows == [("line", lookback, "import_2"), ("order", lookback, "import_2")]
+
+
+def test_a_source_that_never_says_its_time_is_taken_to_be_as_slow_as_it_may(world: Daily) -> None:
+    world.source.clock = None
+    world.finish()
+    (mark,) = world.query("SELECT MIN(watermark) FROM import_watermarks")[0]
+    assert str(mark) > SINCE, "by the clock here, less what a signature may be off"
+    assert any(query.startswith("SELECT 1 ") for query in world.source.asked), "it was asked for the time alone"

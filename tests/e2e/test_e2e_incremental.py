@@ -222,7 +222,11 @@ def test_a_failed_run_moves_no_watermark_and_the_next_reads_what_it_missed(proje
     result = run(project)
     assert result.exit_code is ExitCode.INCOMPLETE
     failed = project.query("SELECT error FROM wave_batches WHERE status = 'failed' AND record = 'customer'")
-    assert "deletedrecord" in failed[0][0]
+    assert "the log of deletions cannot be read" in failed[0][0]
+    checked = project.run("check")
+    assert checked.returncode == 3
+    assert "fail  deletions: " in checked.stdout + checked.stderr
+    assert "Deleted Records" in checked.stdout + checked.stderr
     assert project.query("SELECT record, watermark FROM import_watermarks ORDER BY record") == marks
     live.set_faults(Faults())
     assert run(project).exit_code is ExitCode.OK

@@ -130,9 +130,9 @@ def test_one_burst_of_429s_is_one_cut() -> None:
     burst = [gate.enter() for _ in range(15)]
     for admission in burst:
         gate.leave(admission, Verdict.UNKNOWN, rate_limited=True)
-    assert gate.limit == 10
+    assert gate.limit == 11
     gate.leave(gate.enter(), Verdict.UNKNOWN, rate_limited=True)
-    assert gate.limit == 6
+    assert gate.limit == 8
 
 
 def test_the_bound_never_falls_below_one_nor_rises_above_what_is_configured() -> None:
@@ -140,6 +140,48 @@ def test_the_bound_never_falls_below_one_nor_rises_above_what_is_configured() ->
     for _ in range(5):
         gate.leave(gate.enter(), Verdict.UNKNOWN, rate_limited=True)
     assert gate.limit == 1
-    for _ in range(20):
+    for _ in range(200):
         gate.leave(gate.enter(), Verdict.ACCEPTED)
     assert gate.limit == 2
+
+
+def rounds_until(gate: Gate, limit: int) -> int:
+    """Have whole rounds of requests accepted until the gate admits so many; return how many rounds it took."""
+    for count in range(200):
+        if gate.limit >= limit:
+            return count
+        for admission in [gate.enter() for _ in range(gate.limit)]:
+            gate.leave(admission, Verdict.ACCEPTED)
+    raise AssertionError(f"it stays at {gate.limit}")
+
+
+def test_where_a_429_struck_one_more_is_tried_seldom_and_beyond_quickly() -> None:
+    """A rival that stays costs a 429 in many rounds; one that leaves is followed within seconds."""
+    gate = Gate(20)
+    for admission in [gate.enter() for _ in range(20)]:
+        gate.leave(admission, Verdict.UNKNOWN, rate_limited=True)
+    assert gate.limit == 15
+    for _ in range(3):
+        gate.leave(gate.enter(), Verdict.UNKNOWN, rate_limited=True)
+    assert gate.limit == 6, "15, 11, 8, 6: struck at 8"
+    assert rounds_until(gate, 7) <= 2
+    assert 7 <= rounds_until(gate, 8) <= 10
+    assert 7 <= rounds_until(gate, 9) <= 10
+    assert rounds_until(gate, 15) <= 12
+
+
+@pytest.mark.parametrize("free", [1, 2, 3, 4, 9])
+def test_beside_rivals_that_stay_429s_are_a_trickle_and_most_of_the_slots_are_used(free: int) -> None:
+    """Rounds of an account that has so many slots left for us."""
+    gate = Gate(12)
+    sent = limited = used = 0
+    for number in range(400):
+        admissions = [gate.enter() for _ in range(gate.limit)]
+        over = max(0, len(admissions) - free)
+        for position, admission in enumerate(admissions):
+            struck = position >= free
+            gate.leave(admission, Verdict.UNKNOWN if struck else Verdict.ACCEPTED, rate_limited=struck)
+        if number >= 40:  # the beginning is the search for the limit
+            sent, limited, used = sent + len(admissions), limited + over, used + len(admissions) - over
+    assert used / (360 * free) > 0.9
+    assert limited / sent < 0.12

@@ -152,6 +152,7 @@ class SuiteQLClient:
         self._sessions: WeakSet[Session] = WeakSet()
         self._lock = threading.Lock()
         self._health = Health()
+        self._pausing = 0
         self._last_date: tuple[str, float] | None = None
 
     def _way_to_log_in(self, settings: NetSuiteSettings, epoch_seconds: Callable[[], float]) -> Login:
@@ -178,6 +179,11 @@ class SuiteQLClient:
     def in_flight(self) -> int:
         """Requests in flight now."""
         return self._gate.in_flight
+
+    @property
+    def pausing(self) -> int:
+        """Queries that wait before they are sent again, and hold no slot meanwhile."""
+        return self._pausing
 
     @property
     def health(self) -> Health:
@@ -297,10 +303,16 @@ class SuiteQLClient:
         raise refusal
 
     def _pause(self, seconds: float) -> None:
-        if self._sleep is None:
-            self._halted.wait(seconds)
-        elif not self._halted.is_set():
-            self._sleep(seconds)
+        with self._lock:
+            self._pausing += 1
+        try:
+            if self._sleep is None:
+                self._halted.wait(seconds)
+            elif not self._halted.is_set():
+                self._sleep(seconds)
+        finally:
+            with self._lock:
+                self._pausing -= 1
         if self._halted.is_set():
             raise Stopped("stopped while waiting to ask NetSuite again")
 

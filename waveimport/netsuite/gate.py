@@ -13,8 +13,10 @@ request, now and later, without asking.
 Whichever thread comes first sends the lone request; a 401 of a request that started before the last decision is old
 news and opens no new doubt.
 
-The bound adapts below what is configured, since the account's other integrations share its limit: a 429 takes a third
-away, a whole round of accepted requests gives one back. The 429s of requests that started before a cut belong to it.
+The bound adapts below what is configured, since the account's other integrations share its limit: a 429 takes a quarter
+away, a whole round of accepted requests gives one back. Up to where the last 429 struck that takes several rounds, or
+every other round would meet one; beyond, the others seem to have left, and it goes on as before. The 429s of requests
+that started before a cut belong to it.
 """
 
 import threading
@@ -22,6 +24,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from waveimport.errors import LoginRefused, Stopped
+
+SLOW_ROUNDS = 8
+"""Rounds of accepted requests before one more is tried where the last 429 struck: few enough to win back what others
+give up within seconds, and so many that 429s are a trickle."""
 
 
 class Verdict(StrEnum):
@@ -50,6 +56,7 @@ class Gate:
             raise ValueError(f"a gate for {bound} requests admits none")
         self._bound = bound
         self._allowed = float(bound)
+        self._struck_at = float("inf")
         self._cuts = 0
         self._changed = threading.Condition()
         self._in_flight = 0
@@ -112,9 +119,13 @@ class Gate:
     def _adapt(self, admission: Admission, verdict: Verdict, rate_limited: bool) -> None:
         if rate_limited and admission.cuts == self._cuts:
             self._cuts += 1
-            self._allowed = max(1.0, float(int(self._allowed * 2 / 3)))
+            self._struck_at = float(self.limit)
+            self._allowed = max(1.0, float(min(self.limit * 3 // 4, self.limit - 1)))
         elif verdict is Verdict.ACCEPTED:
-            self._allowed = min(float(self._bound), self._allowed + 1 / self._allowed)
+            if self._allowed >= self._struck_at + 1:
+                self._struck_at = float("inf")
+            rounds = SLOW_ROUNDS if self._allowed + 1 >= self._struck_at else 1
+            self._allowed = min(float(self._bound), self._allowed + 1 / (rounds * self._allowed))
 
     def stop(self) -> None:
         """End every wait, now and later, with Stopped."""

@@ -35,6 +35,11 @@ DELETED: Final = RecordSettings(
 )
 """The log of deleted base records; lines are not in it. Ids of all kinds of records are in one column."""
 
+DELETED_MEND: Final = (
+    'give the role the permission Deleted Records, or set deletes = "ignore" for records whose deletions need not be'
+    " followed"
+)
+
 
 def changed(record: RecordSettings, since: str) -> RecordSettings:
     """Return the record narrowed to rows whose cursor is at `since` or later. Raises ValueError without a cursor."""

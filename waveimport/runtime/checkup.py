@@ -8,7 +8,7 @@ from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 
-from waveimport.core.settings import DatabaseSettings, Settings
+from waveimport.core.settings import DatabaseSettings, Deletes, Settings
 from waveimport.core.wide import parts_of
 from waveimport.errors import (
     ConfigErrors,
@@ -20,6 +20,7 @@ from waveimport.errors import (
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
 from waveimport.netsuite.client import SuiteQLClient
+from waveimport.netsuite.narrowing import DELETED, DELETED_MEND
 from waveimport.netsuite.suiteql import trial_query
 from waveimport.runtime import clock
 from waveimport.runtime.importer import credential_fingerprint, open_database
@@ -275,8 +276,10 @@ def _source(settings: Settings, memory: Database | None) -> Iterator[Finding]:
                 client.query(trial_query(part), limit=1)
         except SourceError as error:
             refusal = error
+        deletions = list(_log_of_deletions(settings, client)) if refusal is None else []
         ahead = client.clock_skew_seconds(clock.epoch_seconds())
     yield from _answer(settings, record.name, refusal, memory)
+    yield from deletions
     yield from _source_clock(ahead)
 
 
@@ -295,6 +298,20 @@ def _answer(settings: Settings, record: str, error: SourceError | None, memory: 
         yield from failures_of("query", error)
     else:
         yield Finding("query", Level.OK, f"the record {record} can be read with all its columns")
+
+
+def _log_of_deletions(settings: Settings, client: SuiteQLClient) -> Iterator[Finding]:
+    """Say whether the log can be read where incremental records follow deletions by it: a run needs it from the second
+    day on, and would fail then."""
+    following = [one.name for one in settings.records if one.cursor is not None and one.deletes is not Deletes.IGNORE]
+    if not following:
+        return
+    try:
+        client.query(trial_query(DELETED), limit=1)
+    except SourceError as error:
+        yield Finding("deletions", Level.FAIL, error.message, DELETED_MEND, exit_code=error.exit_code)
+    else:
+        yield Finding("deletions", Level.OK, "the service's log of deletions can be read")
 
 
 def _remember(settings: Settings, memory: Database | None, refusal: LoginRefused | None) -> Iterator[Finding]:

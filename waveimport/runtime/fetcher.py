@@ -44,7 +44,7 @@ from waveimport.errors import (
     WaveImportError,
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
-from waveimport.netsuite.narrowing import MOMENT_FORMAT, alive, changed, changed_parents, deleted, left
+from waveimport.netsuite.narrowing import DELETED_MEND, MOMENT_FORMAT, alive, changed, changed_parents, deleted, left
 from waveimport.netsuite.suiteql import PROBE_QUERY, bounds_query, page_query
 from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
@@ -363,7 +363,13 @@ class Fetcher:
         while True:
             self._check_stop()
             query = page_query(asked, after=after, distinct=how is Reads.CHANGED)
-            page = reader.read(self._ask(claim, query))
+            try:
+                page = reader.read(self._ask(claim, query))
+            except QueryRefused as error:
+                if how is not Reads.DELETED:
+                    raise
+                said = f"the log of deletions cannot be read: {error.message}"
+                raise type(error)(said, where=claim.batch_id, help=DELETED_MEND) from error
             keys = list(dict.fromkeys(row[0] for row in page.rows))
             done = not page.has_more and (page.total is None or page.total <= len(page.rows))
             last = (keys[-1],) if keys else after

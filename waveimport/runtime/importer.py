@@ -429,7 +429,8 @@ class _Run:
             writer=self.writer,
             lease=held,
             settings=settings.run,
-            slots=lambda: min(settings.run.workers, client.limit),
+            # A batch that waits to ask again leaves its slot to another, or the limit would stand half empty.
+            slots=lambda: min(settings.run.workers, client.limit + client.pausing),
             trigger=self.options.trigger,
             source=SourceHealth(failing_since=lambda: client.health.failing_since, halt=client.stop),
             fetch=lambda reports: Fetcher(

@@ -8,6 +8,7 @@ a mistake.
     latency_jitter_seconds = 0.1   # up to this much more, by chance
     slow_count_seconds = 5.0       # more, for queries that call COUNT
     concurrency = 5                # more requests in flight get 429; 0, the default: no limit
+    rivals = 0                     # requests that others always have in flight, of the same limit
     retry_after_seconds = 2        # said in the header Retry-After of every 429; absent by default, as in the service
     token_seconds = 3600           # how long each access token is good for
     row_cap = 100000               # rows of a query that can be paged to
@@ -101,6 +102,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_jitter_seconds: float = 0.0
     slow_count_seconds: float = 0.0
     concurrency: int = 0
+    rivals: int = 0
     retry_after_seconds: int | None = None
     token_seconds: float = 3600.0
     row_cap: int = 100_000
@@ -191,7 +193,7 @@ def load(path: Path) -> Faults:
 def check(faults: Faults) -> Faults:
     """Return the plan. Raises msgspec.ValidationError for a value out of its bounds."""
     times = (faults.latency_seconds, faults.latency_jitter_seconds, faults.slow_count_seconds)
-    if min(*times, faults.concurrency, faults.changes_every) < 0 or faults.row_cap < 1:
+    if min(*times, faults.concurrency, faults.rivals, faults.changes_every) < 0 or faults.row_cap < 1:
         raise msgspec.ValidationError("only the seeds may be negative, and row_cap is at least 1")
     if faults.token_seconds <= 0:
         raise msgspec.ValidationError("token_seconds must be above 0")

@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def _check_concurrency(self, plan: Plan, in_flight: int) -> None:
-        if plan.faults.concurrency and in_flight > plan.faults.concurrency:
+        if plan.faults.concurrency and in_flight + plan.faults.rivals > plan.faults.concurrency:
             raise too_many_requests(plan.faults.retry_after_seconds)
 
     def _grant(self, form: bytes, lifetime_seconds: float) -> _Reply:

@@ -38,7 +38,7 @@ class Client:
     source: ScriptedSource
 
     def __init__(self, settings: object, **how: object) -> None:
-        self.limit = 4
+        self.limit, self.pausing = 4, 0
 
     @property
     def health(self) -> Any:

@@ -79,7 +79,8 @@ def test_the_timeline_says_what_was_decided_and_why(world: World, account: Simul
 def test_alike_neighbours_are_folded_and_none_is_lost(world: World, account: Simulator) -> None:
     job_id = world.import_from(account)
     entries = world.call("replay", job_id, "--json").json["entries"]
-    still = next(one["seq"] for one in entries[2:] if one["decision"]["dispatch"] and not one["decision"]["moves"])
+    moving = ("moves", "seals", "job", "coordination_status")
+    still = next(one["seq"] for one in entries[2:] if not any(one["decision"].get(key) for key in moving))
     database = world.database()
 
     def repeat(connection: Any) -> None:

@@ -101,6 +101,7 @@ def use(source: ScriptedSource) -> None:
 
     class Client:
         limit = 1
+        pausing = 0
 
         def __init__(self, settings: object, **how: object) -> None:
             pass

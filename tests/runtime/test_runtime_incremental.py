@@ -1,6 +1,7 @@
 """An incremental job against a scripted source, on both databases: what its changed rows do not show is asked for."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -72,12 +73,8 @@ def world(database: Database) -> Iterator[Daily]:
 
 def test_where_nothing_has_changed_nothing_is_read(world: Daily) -> None:
     world.finish()
-    assert [query.split(" FROM ")[1].split()[0] for query in sorted(world.source.asked)] == [
-        "orders",
-        "lines",
-        "orders",
-        "deletedrecord",
-    ]
+    asked = Counter(query.split(" FROM ")[1].split()[0] for query in world.source.asked)
+    assert asked == {"orders": 3, "lines": 1, "deletedrecord": 1}, "what changed, what left, whether it is shown at all"
     assert world.query("SELECT COUNT(*) FROM `order` WHERE _job_id = 'import_2'") == [(0,)]
 
 

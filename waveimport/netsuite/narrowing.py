@@ -47,8 +47,9 @@ def changed(record: RecordSettings, since: str) -> RecordSettings:
 
 
 def deleted(since: str) -> RecordSettings:
-    """Return the log of deletions narrowed to those at `since` or later."""
-    return changed(DELETED, since)
+    """Return the numbers of what was deleted at `since` or later. One number may stand there for several records: of a
+    customer and of an item, say."""
+    return _key_only(changed(DELETED, since))
 
 
 def alive(record: RecordSettings) -> RecordSettings:
@@ -68,29 +69,23 @@ def left(record: RecordSettings, since: str) -> RecordSettings:
 def changed_parents(record: RecordSettings, ancestors: Sequence[RecordSettings], since: str) -> RecordSettings:
     """Return the parents of a derived record's changed rows, one row per changed row.
 
-    `ancestors` are its parent, that one's parent and so on to the main record: lines of transactions that are not the
-    main record's are no business of it.
+    `ancestors` are its parent, that one's parent and so on to the main record: rows of other parents, or of none, are
+    no business of it. A row that has left the record's own condition has changed too, so that condition is not asked.
     """
     assert record.parent_key is not None
     parent = record.column(record.parent_key)
-    only = replace(record, columns=(parent,), key=(parent.name,), derived_from=None, parent_key=None)
-    conditions = [_since(record, since)]
-    within = _within(ancestors)
-    if within is not None:
-        conditions.append(f"{column_name(parent.name)} IN ({within})")
-    return _narrowed(only, *conditions)
+    only = replace(record, columns=(parent,), key=(parent.name,), where=None, derived_from=None, parent_key=None)
+    return _narrowed(only, _since(record, since), f"{column_name(parent.name)} IN ({_within(ancestors)})")
 
 
-def _within(ancestors: Sequence[RecordSettings]) -> str | None:
-    """Return the SELECT of the keys that the first ancestor has; None where every key is among them."""
-    if all(one.where is None for one in ancestors):
-        return None
+def _within(ancestors: Sequence[RecordSettings]) -> str:
+    """Return the SELECT of the keys that the first ancestor has."""
     first, *rest = ancestors
     conditions = [f"({first.where})"] if first.where else []
-    inner = _within(rest) if rest else None
-    if inner is not None and first.parent_key is not None:
-        conditions.append(f"{name_of(first.parent_key)} IN ({inner})")
-    return f"SELECT {name_of(first.key[0])} FROM {name_of(first.table)} WHERE {' AND '.join(conditions)}"
+    if rest and first.parent_key is not None:
+        conditions.append(f"{name_of(first.parent_key)} IN ({_within(rest)})")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT {name_of(first.key[0])} FROM {name_of(first.table)}{where}"
 
 
 def _key_only(record: RecordSettings) -> RecordSettings:

@@ -4,6 +4,7 @@ Going on under another account, destination or set of rows would mix two imports
 depends on may change, where the person says so; all else needs a job of its own.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from waveimport.core.fingerprint import config_difference
 from waveimport.core.graph import PlannedWave
 from waveimport.errors import ConfigChanged
 from waveimport.runtime.writer import Writer
-from waveimport.store import batches, jobs
+from waveimport.store import batches, jobs, watermarks
 from waveimport.store.jobs import Job
 from waveimport.store.lease import Lease
 
@@ -39,6 +40,9 @@ def check(connection: Any, job: Job, binding: Binding, *, leased: bool) -> list[
     """
     difference = config_difference(job.config_text, binding.text)
     landed = batches.records_with_rows(connection, job.job_id)
+    if watermarks.since_of(connection, job.job_id):
+        # What has changed is all that it reads: the rows that stand there already would keep to the old configuration.
+        landed = set(json.loads(job.config_text)["records"])
     unsafe = [line for line in difference if not adoptable(line, landed)]
     reason = None
     if unsafe:

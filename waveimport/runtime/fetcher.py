@@ -146,6 +146,7 @@ class Fetcher:
         self._records = records
         self._readers = {name: PageReader(record) for name, record in records.items()}
         self._wide = {name: WideReader(record) for name, record in records.items() if len(record.columns) > COLUMNS_MAX}
+        self._seen: dict[str, bool] = {}
         self._derived = derived
         self._waves = {name: wave for children in derived.values() for name, wave in children}
         self._settings = settings
@@ -265,6 +266,10 @@ class Fetcher:
                 "batch_size": self._settings.batch_size,
                 "next": 0,
             }
+            if since is not None and not count and not self._is_seen(claim, record):
+                # Nothing is known of it now, so nothing may be taken as read: its watermarks stay where they are.
+                spec = {name: value for name, value in spec.items() if name not in ("as_of", "cursors", "lookback")}
+                spec["keep"] = True
             self._land(claim, spec, None)
         bounds = Bounds(_int(spec["count"]) or 0, _int(spec["lowest"]), _int(spec["highest"]))
         size, at = _int(spec["batch_size"]) or 1, _int(spec["next"]) or 0
@@ -351,6 +356,10 @@ class Fetcher:
         record still has. A role that may not read the log is refused here: a job that cannot see deletions says so.
         """
         record, since = self._records[claim.record], str(claim.spec["since"])
+        if how is not Reads.DELETED and record.cursor is None:
+            # It was taken from the configuration since: of this record nothing is incremental any more.
+            self._land(claim, claim.spec, claim.resume_key, done=True)
+            return
         match how:
             case Reads.DELETED:
                 asked = deleted(since)
@@ -358,11 +367,11 @@ class Fetcher:
                 asked = left(record, since)
             case Reads.CHANGED:
                 asked = changed_parents(record, self._ancestors(record), since)
-        reader = PageReader(asked)
+        reader, spec = PageReader(asked), dict(claim.spec)
         after = None if claim.resume_key is None else _key(claim.resume_key)
         while True:
             self._check_stop()
-            query = page_query(asked, after=after, distinct=how is Reads.CHANGED)
+            query = page_query(asked, after=after, distinct=how is not Reads.LEFT)
             try:
                 page = reader.read(self._ask(claim, query))
             except QueryRefused as error:
@@ -381,6 +390,8 @@ class Fetcher:
                 children = self._batches_of(claim, record.name, self._waves[record.name], keys)
             elif keys:
                 gone = keys if how is Reads.LEFT else self._gone(claim, record, keys)
+            if gone and how is Reads.DELETED and not self._is_seen(claim, record):
+                gone, spec = [], {**spec, "keep": True}
             self._still_at_work(claim)
             _landed(
                 claim,
@@ -389,7 +400,7 @@ class Fetcher:
                         claim=claim,
                         lease_seconds=self._settings.lease_seconds,
                         resume_key=last,
-                        spec=claim.spec,
+                        spec=spec,
                         children=children,
                         done=done,
                         removal=GoneKeys(gone) if gone else None,
@@ -404,10 +415,19 @@ class Fetcher:
         """Return which of the keys the source does not have as rows of the record."""
         only = alive(record)
         page = PageReader(only).read(self._ask(claim, page_query(only, parents=keys)))
-        if page.has_more:
-            raise BadReply("NetSuite sends more rows than keys that it was asked for", where=claim.batch_id)
+        if page.has_more or (page.total is not None and page.total > len(page.rows)):
+            raise BadReply("NetSuite counts more rows than it sends of the keys it was asked for", where=claim.batch_id)
         there = {row[0] for row in page.rows}
         return [key for key in keys if key not in there]
+
+    def _is_seen(self, claim: Claim, record: RecordSettings) -> bool:
+        """Whether the source shows any row of the record at all: one that is hidden from the role looks empty, and what
+        is known of it must stay. Asked once a run, where no page has shown it."""
+        if record.name not in self._seen:
+            only = alive(record)
+            page = PageReader(only).read(self._ask_for(claim, page_query(only), 1))
+            self._seen.setdefault(record.name, bool(page.rows))
+        return self._seen[record.name]
 
     def _ancestors(self, record: RecordSettings) -> list[RecordSettings]:
         found: list[RecordSettings] = []
@@ -440,6 +460,8 @@ class Fetcher:
                 else:
                     page = self._join(claim, wide, narrowed.where, lower, upper, after, parents)
                 rows = page.rows
+                if rows:
+                    self._seen[record.name] = True
                 last = tuple(rows[-1][at] for at in key_at) if rows else after
                 # A page may say that it is the last where a cap cut it: the total says otherwise.
                 done = not page.has_more and (page.total is None or page.total <= len(rows))
@@ -468,6 +490,9 @@ class Fetcher:
                     event = "split"
                 if landing is not None:
                     _landed(claim, landing)
+                removal = _read_whole(spec, parents) if done else None
+                if removal is not None and not self._is_seen(claim, record):
+                    removal, spec = None, {**spec, "keep": True}
                 self._still_at_work(claim)
                 landing = self._hand_in(
                     Load(
@@ -479,7 +504,7 @@ class Fetcher:
                         done=done,
                         children=children,
                         event=event,
-                        removal=_read_whole(spec, parents) if done else None,
+                        removal=removal,
                     )
                 )
                 if done:
@@ -581,6 +606,10 @@ class Fetcher:
     def _ask(self, claim: Claim, query: str) -> bytes:
         self._still_at_work(claim)
         return self._source.query(query, limit=self._settings.page_size)
+
+    def _ask_for(self, claim: Claim, query: str, rows: int) -> bytes:
+        self._still_at_work(claim)
+        return self._source.query(query, limit=rows)
 
     def _land(
         self,

@@ -9,13 +9,14 @@ import logging
 import random
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from waveimport.core.fingerprint import config_hash, redacted_text
 from waveimport.core.graph import PlannedWave, plan_waves, select
+from waveimport.core.increments import Since
 from waveimport.core.settings import RecordSettings, Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
 from waveimport.errors import (
@@ -25,6 +26,7 @@ from waveimport.errors import (
     JobCancelled,
     LoginRefused,
     ModeConflict,
+    TableClash,
     WaveImportError,
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
@@ -37,7 +39,7 @@ from waveimport.runtime.since import filled_records, since_of_new_job, targets_o
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.writer import Place, Writer
-from waveimport.store import accounts, batches, jobs, lease, schema
+from waveimport.store import accounts, batches, jobs, lease, schema, watermarks
 from waveimport.store.destination import (
     Upsert,
     check_owner,
@@ -241,6 +243,8 @@ class _Run:
         self._prepare_destination()
         if self.switch.thrown is not None:
             return _stopped(self.switch.thrown, None if newest is None else newest.job_id)
+        if not create and newest is not None:
+            self._check_filled(newest)
         job = self._create() if create or newest is None else newest
         if job.status not in UNFINISHED_JOB and job.status is not JobStatus.FAILED:
             return RunResult(ExitCode.OK, job.job_id, "another run completed the job meanwhile")
@@ -318,12 +322,13 @@ class _Run:
         new = NewJob(
             job_id=job_id,
             profile=self.settings.profile,
-            mode="incremental" if since else "full",
+            mode="incremental" if since or self.options.incremental else "full",
             config_hash=self.plan.hash,
             config_text=self.plan.text,
             selection=self.options.records,
             waves=self.plan.waves,
             since=since,
+            keep=self._kept_watermarks(since),
         )
         job = self.writer.transact(lambda connection: jobs.create_job(connection, new))
         if job.job_id == job_id and self.writer.place is not None:
@@ -331,6 +336,13 @@ class _Run:
             for name, remover in self.writer.place.removers.items():
                 remover.nothing_before = name not in filled
         return job
+
+    def _kept_watermarks(self, since: Mapping[str, Since]) -> tuple[str, ...]:
+        """Return the records whose watermarks outlive the making of a job: those that it reads by them, and those that
+        it does not touch."""
+        touched = {record.name for record in self.plan.records}
+        untouched = [record.name for record in self.settings.records if record.name not in touched]
+        return (*untouched, *since, *(name for one in since.values() for name in one.below))
 
     # --- the destination ----------------------------------------------------------------------------------------
 
@@ -361,6 +373,18 @@ class _Run:
             lambda connection: remember_columns(connection, targets, profile=profile, destination=where)
         )
         self.writer.prepare(place)
+
+    def _check_filled(self, job: Job) -> None:
+        """Raise TableClash where a table was emptied or dropped of which an unfinished job reads only the changes."""
+        since = self.writer.transact(lambda connection: watermarks.since_of(connection, job.job_id))
+        targets = [one for one in targets_of(self.settings, self.plan.records) if one.record.name in since]
+        filled = filled_records(self.destination, targets)
+        for target in targets:
+            if target.record.name not in filled:
+                raise TableClash(
+                    f"table `{target.table}` is empty, and the unfinished job {job.job_id} reads only what has changed",
+                    help=f"end it with `waveimport cancel {job.job_id}`; the next run fills the table again",
+                )
 
     # --- under the lease ----------------------------------------------------------------------------------------
 

@@ -312,6 +312,9 @@ def _notes(settings: Settings, records: Sequence[RecordSettings], since: Mapping
     landing = settings.destination or settings.database
     notes = [f"{name}: what has changed since {moment} UTC, and what was deleted" for name, moment in since.items()]
     for record in records:
+        single = len(record.key) == 1 and record.column(record.key[0]).kind is ColumnKind.INTEGER
+        if record.name in since and not single:
+            notes.append(f"{record.name}: its key is no single integer, so deletions are followed by `run --full` only")
         wide = [
             f"{column.name} decimal({column.precision},{column.scale})"
             for column in record.columns

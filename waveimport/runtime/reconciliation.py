@@ -27,12 +27,13 @@ def reconcile(
 ) -> Reconciliation | None:
     """Compare, and keep and return the difference if there is one; see `core.reconcile` for what is one.
 
-    A record that was read in full and gave no row, while its table holds rows of earlier jobs, is a difference too:
+    A record of which the source showed no row at all, while its table holds rows of earlier jobs, is a difference too:
     a table that is hidden from the role looks empty. A source that cannot be asked any more leaves the job completed,
     and says so.
     """
     progress = writer.transact(lambda connection: read_progress(connection, held.job_id))
     since = writer.transact(lambda connection: watermarks.since_of(connection, held.job_id))
+    kept = writer.transact(lambda connection: watermarks.kept_records(connection, held.job_id))
     as_of = writer.transact(lambda connection: watermarks.as_of(connection, held.job_id))
     by_name = {target.record.name: target for target in targets}
     doubtful = [found for wave in progress.waves for found in unsettled_counts(wave)]
@@ -55,14 +56,13 @@ def reconcile(
         words = verdict(found, again, changes)
         if words is not None:
             wrong.append(words)
-    for wave in progress.waves:
-        for name, count in wave.expected.items():
-            empty = count == 0 and wave.rows.get(name, 0) == 0 and name not in since
-            if empty and destination.run(partial(holds_rows, target=by_name[name])):
-                wrong.append(
-                    f"`{name}`: no row counted at the source, while `{by_name[name].table}` holds rows of earlier jobs,"
-                    " which were kept"
-                )
+    landed = {name: rows for wave in progress.waves for name, rows in wave.rows.items()}
+    for name in sorted(kept & by_name.keys()):
+        if not landed.get(name) and destination.run(partial(holds_rows, target=by_name[name])):
+            wrong.append(
+                f"`{name}`: the source shows no row, while `{by_name[name].table}` holds rows of earlier jobs, which"
+                " were kept"
+            )
     if not wrong:
         return None
     difference = Reconciliation(

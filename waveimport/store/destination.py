@@ -264,7 +264,9 @@ def table_exists(connection: Connection, target: Target) -> bool:
 
 def holds_rows(connection: Connection, target: Target) -> bool:
     """Whether a destination table holds any row that is not marked as deleted."""
-    there = f" WHERE {DELETED_COLUMN} IS NULL" if target.record.deletes is Deletes.SOFT else ""
+    # A record that is to mark its deleted rows from now on has no column for it yet.
+    marks = any(column["name"] == DELETED_COLUMN for column in inspect(connection).get_columns(target.table))
+    there = f" WHERE {DELETED_COLUMN} IS NULL" if marks else ""
     found = connection.execute(text(f"SELECT 1 FROM {quote(connection, target.table)}{there} LIMIT 1"))
     return found.first() is not None
 

@@ -29,7 +29,7 @@ from waveimport.errors import Fenced, JobCancelled, UnknownJob
 from waveimport.store import journal
 from waveimport.store.dialect import now
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
-from waveimport.store.watermarks import plan_spec
+from waveimport.store.watermarks import keep_only, plan_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """What a job is created from. `waves` are those of `core.graph.plan_waves`; `since` says of main records from when
-    on their changes are read, the others are read in full."""
+    on their changes are read, the others are read in full; `keep` are the records whose watermarks stay, None for
+    all."""
 
     job_id: str
     profile: str
@@ -67,6 +68,7 @@ class NewJob:
     selection: tuple[str, ...] | None
     waves: tuple[PlannedWave, ...]
     since: Mapping[str, Since] = field(default_factory=dict)
+    keep: tuple[str, ...] | None = None
 
 
 def _job(row: Row[Any]) -> Job:
@@ -152,6 +154,8 @@ def create_job(connection: Connection, new: NewJob) -> Job:
             raise
         return rival
     savepoint.commit()
+    if new.keep is not None:
+        keep_only(connection, new.profile, new.keep)
     for wave in new.waves:
         plans = [] if wave.kind is WaveKind.DERIVED else list(wave.records)
         connection.execute(

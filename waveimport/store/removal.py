@@ -94,7 +94,9 @@ class Remover:
                     if bound is not None:
                         conditions.append(f"{self._key} {sign} :{name}")
                         binds[name] = bound
-                return self._remove(connection, " AND ".join(conditions), binds)
+                removed = self._remove(connection, " AND ".join(conditions), binds)
+                self._remove_orphans(connection, lower, upper, job_id)
+                return removed
 
     def _remove(
         self, connection: Connection, condition: str, binds: dict[str, Any], known: Sequence[Key] | None = None
@@ -116,6 +118,28 @@ class Remover:
         if self._below:
             self._cascade(connection, list(known) if known is not None else keys, soft=soft)
         return removed
+
+    def _remove_orphans(self, connection: Connection, lower: int | None, upper: int | None, job_id: str) -> None:
+        """Remove what derives from keys of a range that no row has: it may have landed after its parent went, or have
+        been left by a configuration that did not know it."""
+        live = f" AND p.{DELETED_COLUMN} IS NULL" if self._deletes is Deletes.SOFT else ""
+        for remover in self._below:
+            if remover._deletes is Deletes.IGNORE:
+                continue
+            conditions, binds = ["c._job_id <> :job"], dict[str, Any](job=job_id)
+            for sign, bound, name in ((">", lower, "lower"), ("<=", upper, "upper")):
+                if bound is not None:
+                    conditions.append(f"c.{remover._parent} {sign} :{name}")
+                    binds[name] = bound
+            if remover._deletes is Deletes.SOFT:
+                conditions.append(f"c.{DELETED_COLUMN} IS NULL")
+            sql = (
+                f"SELECT DISTINCT c.{remover._parent} FROM {remover._table} c WHERE {' AND '.join(conditions)}"
+                f" AND NOT EXISTS (SELECT 1 FROM {self._table} p WHERE p.{self._key} = c.{remover._parent}{live})"
+            )
+            orphaned = list(connection.execute(_statement(sql, binds), binds).scalars())
+            for part in chunks(orphaned, KEYS_AT_ONCE):
+                remover._remove(connection, f"{remover._parent} IN :members", {"members": list(part)})
 
     def _cascade(self, connection: Connection, keys: Sequence[Key], *, soft: bool) -> None:
         for part in chunks(keys, KEYS_AT_ONCE):

@@ -4,6 +4,7 @@ They move in the transaction that completes a job, and only then: what a failed 
 ones still.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,6 +68,29 @@ def set_watermark(connection: Connection, profile: str, record: str, moment: dat
             profile=profile, record=record, watermark=moment.replace(microsecond=0), job_id=job_id, updated_at=now()
         )
     )
+
+
+def keep_only(connection: Connection, profile: str, records: Collection[str]) -> None:
+    """Forget the watermarks of a profile but those of some records.
+
+    A job that reads a record in full may be cancelled midway, under a configuration that is then taken back: what
+    stands in the table is not what the old watermark says any more.
+    """
+    connection.execute(
+        delete(import_watermarks).where(
+            import_watermarks.c.profile == profile, import_watermarks.c.record.not_in(list(records))
+        )
+    )
+
+
+def kept_records(connection: Connection, job_id: str) -> set[str]:
+    """Return the records of which a job has removed nothing because the source showed no row of them at all."""
+    rows = connection.execute(
+        select(wave_batches.c.record)
+        .where(wave_batches.c.job_id == job_id, wave_batches.c.spec.contains('"keep":true'))
+        .distinct()
+    )
+    return set(rows.scalars())
 
 
 def shift(connection: Connection, profile: str, record: str, moment: datetime) -> bool:

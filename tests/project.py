@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,21 +182,32 @@ def plain_query(url: str, sql: str) -> Iterator[tuple[Any, ...]]:
 
 def comparable(spec: dict[str, Any], row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Bring a row of either database or of the source to one form, by the documented types."""
-    return tuple(_value(kind, value) for kind, value in zip(spec["columns"].values(), row, strict=True))
+    return tuple(
+        None if value is None else form(value)
+        for form, value in zip(_forms(tuple(spec["columns"].values())), row, strict=True)
+    )
 
 
-def _value(kind: str, value: Any) -> Any:
-    if value is None:
-        return None
+@lru_cache
+def _forms(kinds: tuple[str, ...]) -> tuple[Callable[[Any], Any], ...]:
+    return tuple(_form(kind) for kind in kinds)
+
+
+def _form(kind: str) -> Callable[[Any], Any]:
     if kind == "integer":
-        return int(value)
+        return int
     if kind == "boolean":
-        return {"T": 1, "F": 0}[value] if isinstance(value, str) else int(value)
+        return lambda value: {"T": 1, "F": 0}[value] if isinstance(value, str) else int(value)
     if kind.startswith("decimal"):
-        scale = int(kind.rstrip(")").split(",")[1])
-        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        return exact.quantize(Decimal(1).scaleb(-scale))
-    return str(value)
+        return partial(_scaled, scale=int(kind.rstrip(")").split(",")[1]))
+    return str
+
+
+def _scaled(value: Any, *, scale: int) -> int:
+    """Return a decimal as a whole number of its last digit."""
+    if isinstance(value, float | int):
+        return round(value * 10**scale)
+    return int(Decimal(value).scaleb(scale).to_integral_value())
 
 
 def simulated(tmp_path: Path, url: str, simulator: Simulator, **how: Any) -> Project:

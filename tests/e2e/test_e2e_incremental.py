@@ -56,6 +56,14 @@ def live(half_account: Path, tmp_path: Path) -> Iterator[Simulator]:
         yield running
 
 
+of_one_database = pytest.mark.parametrize(
+    "database_url",
+    ["sqlite", *([pytest.param("mysql", marks=pytest.mark.mysql)] if DEEP else [])],
+    indirect=True,
+)
+"""For what is asked and decided, whatever the database; the deep profile has both. What removes rows runs on both."""
+
+
 @pytest.fixture
 def project(tmp_path: Path, database_url: str, live: Simulator) -> Project:
     return simulated(tmp_path, database_url, live, run=DAILY, records=with_cursors(records_toml()))
@@ -102,6 +110,7 @@ def test_every_kind_of_change_is_followed(project: Project, live: Simulator) -> 
     project.assert_equals_source(live.data)
 
 
+@of_one_database
 def test_a_change_in_the_very_second_of_the_watermark_is_read(project: Project, live: Simulator) -> None:
     """Its second was not over when the clock was read: more may have happened in it than was seen."""
     imported(project)
@@ -185,6 +194,7 @@ def test_a_full_run_in_place_removes_what_no_log_of_deletions_has_told(project: 
     assert imported(project) == "incremental"
 
 
+@of_one_database
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -223,6 +233,7 @@ def test_a_table_that_was_dropped_or_emptied_is_filled_again(
     project.assert_equals_source(live.data)
 
 
+@of_one_database
 def test_a_failed_run_moves_no_watermark_and_the_next_reads_what_it_missed(project: Project, live: Simulator) -> None:
     imported(project)
     marks = project.query("SELECT record, watermark FROM import_watermarks ORDER BY record")
@@ -246,6 +257,7 @@ def test_a_failed_run_moves_no_watermark_and_the_next_reads_what_it_missed(proje
     assert project.query("SELECT record, watermark FROM import_watermarks ORDER BY record") > marks
 
 
+@of_one_database
 def test_what_full_and_incremental_do_beside_an_unfinished_job_of_the_other_mode(
     project: Project, live: Simulator
 ) -> None:
@@ -305,6 +317,7 @@ def test_rows_that_are_gone_may_be_marked_or_kept_and_those_that_come_back_are_t
     assert marked("salesorderline") == {line}
 
 
+@of_one_database
 def test_a_table_that_suddenly_gives_no_row_is_an_alert_and_its_rows_are_kept(
     project: Project, live: Simulator
 ) -> None:
@@ -343,6 +356,7 @@ def test_rows_in_a_database_of_their_own_go_there_too(tmp_path: Path, live: Simu
 # --- when the clock is read ---------------------------------------------------------------------------------------
 
 
+@of_one_database
 def test_the_watermark_is_the_sources_time_before_anything_was_read_minus_the_look_back(
     project: Project, live: Simulator
 ) -> None:
@@ -398,6 +412,7 @@ def test_a_table_of_somebody_else_gets_no_column(project: Project) -> None:
 # --- what a review found ------------------------------------------------------------------------------------------
 
 
+@of_one_database
 def test_a_full_job_that_is_cancelled_under_another_configuration_leaves_no_watermark_behind(
     project: Project, live: Simulator
 ) -> None:
@@ -416,6 +431,7 @@ def test_a_full_job_that_is_cancelled_under_another_configuration_leaves_no_wate
     project.assert_equals_source(live.data)
 
 
+@of_one_database
 def test_an_incremental_job_adopts_nothing_that_rows_would_have_to_be_read_again_for(
     project: Project, live: Simulator
 ) -> None:
@@ -430,6 +446,7 @@ def test_an_incremental_job_adopts_nothing_that_rows_would_have_to_be_read_again
     assert "records.salesorder.where" in done.stderr
 
 
+@of_one_database
 @pytest.mark.parametrize("options", [{"full": True}, {}])
 def test_lines_that_are_hidden_from_the_role_are_kept_and_told(
     project: Project, live: Simulator, options: dict[str, Any]
@@ -445,6 +462,7 @@ def test_lines_that_are_hidden_from_the_role_are_kept_and_told(
     assert project.query("SELECT COUNT(*) FROM salesorderline", landing=True) == before
 
 
+@of_one_database
 def test_a_record_that_is_hidden_during_a_daily_run_keeps_its_rows_and_its_watermark(
     project: Project, live: Simulator
 ) -> None:
@@ -463,6 +481,7 @@ def test_a_record_that_is_hidden_during_a_daily_run_keeps_its_rows_and_its_water
     assert project.query(f"SELECT phone FROM vendor WHERE id = {vendor}", landing=True) == [("meanwhile",)]
 
 
+@of_one_database
 def test_one_number_of_two_deleted_records_is_one_question(project: Project, live: Simulator) -> None:
     imported(project)
     change(live, "DELETE FROM customer WHERE id = 1002")
@@ -472,6 +491,7 @@ def test_one_number_of_two_deleted_records_is_one_question(project: Project, liv
     assert project.query("SELECT COUNT(*) FROM customer WHERE id = 1002", landing=True) == [(0,)]
 
 
+@of_one_database
 def test_incremental_by_cron_goes_on_with_the_first_job_which_reads_everything(
     project: Project, live: Simulator
 ) -> None:
@@ -512,6 +532,7 @@ def test_a_line_that_leaves_its_own_condition_goes(tmp_path: Path, database_url:
     assert project.query(f"SELECT COUNT(*) FROM salesorderline WHERE uniquekey = {line}", landing=True) == [(0,)]
 
 
+@of_one_database
 def test_a_table_that_is_emptied_under_an_unfinished_daily_job_is_not_left_so(
     project: Project, live: Simulator
 ) -> None:

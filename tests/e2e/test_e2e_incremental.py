@@ -460,6 +460,11 @@ def test_lines_that_are_hidden_from_the_role_are_kept_and_told(
     assert result.exit_code is ExitCode.RECONCILIATION
     assert "`salesorderline`: the source shows no row" in str(result.error)
     assert project.query("SELECT COUNT(*) FROM salesorderline", landing=True) == before
+    change(live, "UPDATE hidden SET netamount = '1.5', linelastmodifieddate = '1998-01-01 00:00:00'")
+    change(live, "DROP TABLE transactionline")
+    change(live, "ALTER TABLE hidden RENAME TO transactionline")
+    imported(project)
+    project.assert_equals_source(live.data)
 
 
 @of_one_database

@@ -49,7 +49,7 @@ from waveimport.netsuite.suiteql import PROBE_QUERY, bounds_query, page_query
 from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim, start, started
-from waveimport.store.landing import Load, NewBatch
+from waveimport.store.landing import KEPT, Load, NewBatch
 from waveimport.store.removal import GoneKeys, ReadParents, ReadRange, Removal
 
 log = logging.getLogger(__name__)
@@ -266,11 +266,8 @@ class Fetcher:
                 "batch_size": self._settings.batch_size,
                 "next": 0,
             }
-            if since is not None and not count and not self._is_seen(claim, record):
-                # Nothing is known of it now, so nothing may be taken as read: its watermarks stay where they are.
-                spec = {name: value for name, value in spec.items() if name not in ("as_of", "cursors", "lookback")}
-                spec["keep"] = True
-            self._land(claim, spec, None)
+            unseen = not count and (since is None or not self._is_seen(claim, record))
+            self._land(claim, spec, None, event=KEPT if unseen else None)
         bounds = Bounds(_int(spec["count"]) or 0, _int(spec["lowest"]), _int(spec["highest"]))
         size, at = _int(spec["batch_size"]) or 1, _int(spec["next"]) or 0
         # Where nothing has changed there is no range to ask: what changes from now on is the next job's.
@@ -320,7 +317,12 @@ class Fetcher:
             # A service that never says its time accepts signatures up to so much beside it.
             now = clock.epoch_seconds() - SIGNATURE_SKEW_MOST_SECONDS
         as_of = datetime.fromtimestamp(now, UTC).strftime(MOMENT_FORMAT)
-        return {"as_of": as_of, "lookback": self._settings.lookback_seconds, "cursors": cursors}
+        return {
+            "as_of": as_of,
+            "lookback": self._settings.lookback_seconds,
+            "cursors": cursors,
+            "family": [one.name for one in members],
+        }
 
     def _sweeps(self, claim: Claim, record: RecordSettings) -> list[NewBatch]:
         """Return the batches of an incremental read that find what its changed rows do not show."""
@@ -367,7 +369,7 @@ class Fetcher:
                 asked = left(record, since)
             case Reads.CHANGED:
                 asked = changed_parents(record, self._ancestors(record), since)
-        reader, spec = PageReader(asked), dict(claim.spec)
+        reader = PageReader(asked)
         after = None if claim.resume_key is None else _key(claim.resume_key)
         while True:
             self._check_stop()
@@ -390,23 +392,10 @@ class Fetcher:
                 children = self._batches_of(claim, record.name, self._waves[record.name], keys)
             elif keys:
                 gone = keys if how is Reads.LEFT else self._gone(claim, record, keys)
+            removal, event = (GoneKeys(gone) if gone else None), None
             if gone and how is Reads.DELETED and not self._is_seen(claim, record):
-                gone, spec = [], {**spec, "keep": True}
-            self._still_at_work(claim)
-            _landed(
-                claim,
-                self._hand_in(
-                    Load(
-                        claim=claim,
-                        lease_seconds=self._settings.lease_seconds,
-                        resume_key=last,
-                        spec=spec,
-                        children=children,
-                        done=done,
-                        removal=GoneKeys(gone) if gone else None,
-                    )
-                ),
-            )
+                removal, event = None, KEPT
+            self._land(claim, claim.spec, last, children=children, done=done, removal=removal, event=event)
             if done:
                 return
             after = last
@@ -492,7 +481,7 @@ class Fetcher:
                     _landed(claim, landing)
                 removal = _read_whole(spec, parents) if done else None
                 if removal is not None and not self._is_seen(claim, record):
-                    removal, spec = None, {**spec, "keep": True}
+                    removal, event = None, KEPT
                 self._still_at_work(claim)
                 landing = self._hand_in(
                     Load(
@@ -619,6 +608,8 @@ class Fetcher:
         *,
         children: tuple[NewBatch, ...] = (),
         done: bool = False,
+        removal: Removal | None = None,
+        event: str | None = None,
     ) -> None:
         _landed(
             claim,
@@ -630,6 +621,8 @@ class Fetcher:
                     spec=spec,
                     children=children,
                     done=done,
+                    removal=removal,
+                    event=event,
                 )
             ),
         )

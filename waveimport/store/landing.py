@@ -26,6 +26,9 @@ from waveimport.store.tables import wave_batches, wave_coordination
 
 log = logging.getLogger(__name__)
 
+KEPT = "kept"
+"""The event of a batch that removed nothing because the source showed no row of its record at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
@@ -166,8 +169,6 @@ def make_children(connection: Connection, load: Load) -> None:
             for child in load.children
         ],
     )
-    if load.event is not None:
-        journal.batch_event(connection, job_id, load.claim.batch_id, load.event, load.claim.attempt)
 
 
 def land(
@@ -181,6 +182,8 @@ def land(
         return False
     _rows(connection, load, upsert, packet_bytes, remover)
     make_children(connection, load)
+    if load.event is not None:
+        journal.batch_event(connection, load.claim.job_id, load.claim.batch_id, load.event, load.claim.attempt)
     return True
 
 

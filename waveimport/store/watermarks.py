@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 from sqlalchemy.engine import Connection
 
 from waveimport.core.increments import Since, Watermark
 from waveimport.core.waves import BatchKind
 from waveimport.store.dialect import now, upsert
-from waveimport.store.tables import import_jobs, import_watermarks, wave_batches
+from waveimport.store.tables import batch_events, import_jobs, import_watermarks, wave_batches
 
 MOMENT_FORMAT = "%Y-%m-%d %H:%M:%S"
 
@@ -46,11 +46,15 @@ def as_of(connection: Connection, job_id: str) -> dict[str, str]:
 
 
 def move(connection: Connection, job_id: str) -> None:
-    """Set the watermarks of a job that is being completed, and its `as_of`, by what its planning batches have kept."""
+    """Set the watermarks of a job that is being completed, and its `as_of`, by what its planning batches have kept.
+
+    A family of which a record was not to be seen at the source keeps its own: nothing of it may be taken as read.
+    """
     (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()
     earliest: datetime | None = None
+    unseen = kept_records(connection, job_id)
     for _, spec in _plans(connection, job_id):
-        if "as_of" not in spec:
+        if "as_of" not in spec or not unseen.isdisjoint(spec["family"]):
             continue
         as_of = datetime.strptime(spec["as_of"], MOMENT_FORMAT)
         earliest = as_of if earliest is None else min(earliest, as_of)
@@ -87,7 +91,15 @@ def kept_records(connection: Connection, job_id: str) -> set[str]:
     """Return the records of which a job has removed nothing because the source showed no row of them at all."""
     rows = connection.execute(
         select(wave_batches.c.record)
-        .where(wave_batches.c.job_id == job_id, wave_batches.c.spec.contains('"keep":true'))
+        .select_from(
+            batch_events.join(
+                wave_batches,
+                and_(
+                    wave_batches.c.job_id == batch_events.c.job_id, wave_batches.c.batch_id == batch_events.c.batch_id
+                ),
+            )
+        )
+        .where(batch_events.c.job_id == job_id, batch_events.c.event == "kept")
         .distinct()
     )
     return set(rows.scalars())

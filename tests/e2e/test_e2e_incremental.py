@@ -456,9 +456,14 @@ def test_lines_that_are_hidden_from_the_role_are_kept_and_told(
     change(live, "ALTER TABLE transactionline RENAME TO hidden")
     change(live, "CREATE TABLE transactionline AS SELECT * FROM hidden WHERE 0")
     change(live, 'UPDATE "transaction" SET lastmodifieddate = ?', now())
+    project.execute("UPDATE import_watermarks SET watermark = '2026-01-01 00:00:00'")
     result = run(project, **options)
     assert result.exit_code is ExitCode.RECONCILIATION
     assert "`salesorderline`: the source shows no row" in str(result.error)
+    old = project.query("SELECT record FROM import_watermarks WHERE watermark < '2026-01-02' ORDER BY record")
+    assert old == ([] if options else [("salesorder",), ("salesorderline",)]), "a full job has forgotten them"
+    moved = project.query("SELECT COUNT(*) FROM import_watermarks WHERE watermark > '2026-01-02'")
+    assert moved == [(4,)], "those of the other records have moved"
     assert project.query("SELECT COUNT(*) FROM salesorderline", landing=True) == before
     change(live, "UPDATE hidden SET netamount = '1.5', linelastmodifieddate = '1998-01-01 00:00:00'")
     change(live, "DROP TABLE transactionline")

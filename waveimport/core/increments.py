@@ -11,10 +11,14 @@ job ran lies behind it and is read by the next.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from waveimport.core.fingerprint import config_difference
 from waveimport.core.graph import root_of
 from waveimport.core.settings import RecordSettings
+
+MOMENT_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+"""A moment as text: UTC, to the second, as NetSuite's cursors are."""
 
 
 @dataclass(frozen=True, slots=True)

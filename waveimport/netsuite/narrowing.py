@@ -14,11 +14,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from waveimport.core.increments import MOMENT_FORMAT
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.netsuite.suiteql import column_name, comparable, name_of
-
-MOMENT_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
-"""A moment in a batch: UTC, to the second, as NetSuite's cursors are."""
 
 _ZONES: Final = timedelta(days=1)
 """No clock of an account is further from UTC."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import Enum, StrEnum, auto
 from typing import Any, Protocol
 
-from waveimport.core.increments import family
+from waveimport.core.increments import MOMENT_FORMAT, family
 from waveimport.core.ranges import (
     Bounds,
     chunks,
@@ -44,7 +44,7 @@ from waveimport.errors import (
     WaveImportError,
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
-from waveimport.netsuite.narrowing import DELETED_MEND, MOMENT_FORMAT, alive, changed, changed_parents, deleted, left
+from waveimport.netsuite.narrowing import DELETED_MEND, alive, changed, changed_parents, deleted, left
 from waveimport.netsuite.suiteql import PROBE_QUERY, bounds_query, page_query
 from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
@@ -220,17 +220,15 @@ class Fetcher:
 
         Raises what ends all asking: a stop, a refused login, a source that is gone.
         """
-        record, since = self._records[claim.record], self._since(claim)
-        narrowed = record if since is None else changed(record, since)
+        record, narrowed = self._records[claim.record], self._narrowed(claim)
         keys = [record.column(name) for name in record.key]
         suspects = [column for column in record.columns if column not in keys]
 
         def fails(columns: Sequence[Column]) -> bool:
             asked = replace(narrowed, columns=(*keys, *columns))
             lower, upper = _int(claim.spec.get("lower")), _int(claim.spec.get("upper"))
-            self._still_at_work(claim)
             try:
-                self._source.query(page_query(asked, lower=lower, upper=upper, parents=_parents(claim.spec)), limit=1)
+                self._ask(claim, page_query(asked, lower=lower, upper=upper, parents=_parents(claim.spec)), 1)
             except (QueryRefused, ServerFault):
                 return True
             return False
@@ -257,8 +255,7 @@ class Fetcher:
         spec = dict(claim.spec)
         if "count" not in spec:
             spec |= self._moment(claim, record)
-            narrowed = record if since is None else changed(record, since)
-            count, lowest, highest = parse_bounds(self._ask(claim, bounds_query(narrowed)))
+            count, lowest, highest = parse_bounds(self._ask(claim, bounds_query(self._narrowed(claim))))
             spec |= {
                 "count": count,
                 "lowest": lowest,
@@ -300,6 +297,11 @@ class Fetcher:
         """Return from when on the batch reads changes. A cursor that was taken from the configuration makes it full."""
         since = claim.spec.get("since")
         return since if isinstance(since, str) and self._records[claim.record].cursor is not None else None
+
+    def _narrowed(self, claim: Claim) -> RecordSettings:
+        """Return the record as the batch asks for it: all of it, or what has changed."""
+        record, since = self._records[claim.record], self._since(claim)
+        return record if since is None else changed(record, since)
 
     def _moment(self, claim: Claim, record: RecordSettings) -> dict[str, object]:
         """Return what the watermarks of a record are set by once the job is done: the source's clock before anything of
@@ -414,7 +416,7 @@ class Fetcher:
         is known of it must stay. Asked once a run, where no page has shown it."""
         if record.name not in self._seen:
             only = alive(record)
-            page = PageReader(only).read(self._ask_for(claim, page_query(only), 1))
+            page = PageReader(only).read(self._ask(claim, page_query(only), 1))
             self._seen.setdefault(record.name, bool(page.rows))
         return self._seen[record.name]
 
@@ -429,8 +431,7 @@ class Fetcher:
 
     def _fetch(self, claim: Claim) -> None:
         record = self._records[claim.record]
-        since = self._since(claim)
-        narrowed = record if since is None else changed(record, since)
+        narrowed = self._narrowed(claim)
         reader, wide = self._readers[claim.record], self._wide.get(claim.record)
         names = [column.name for column in record.columns]
         key_at = [names.index(name) for name in record.key]
@@ -592,13 +593,9 @@ class Fetcher:
 
     # --- steps --------------------------------------------------------------------------------------------------
 
-    def _ask(self, claim: Claim, query: str) -> bytes:
+    def _ask(self, claim: Claim, query: str, rows: int | None = None) -> bytes:
         self._still_at_work(claim)
-        return self._source.query(query, limit=self._settings.page_size)
-
-    def _ask_for(self, claim: Claim, query: str, rows: int) -> bytes:
-        self._still_at_work(claim)
-        return self._source.query(query, limit=rows)
+        return self._source.query(query, limit=rows or self._settings.page_size)
 
     def _land(
         self,

@@ -89,12 +89,8 @@ class Remover:
                     for part in chunks(parents, KEYS_AT_ONCE)
                 )
             case ReadRange(lower, upper):
-                conditions, binds = ["_job_id <> :job"], dict[str, Any](job=job_id)
-                for sign, bound, name in ((">", lower, "lower"), ("<=", upper, "upper")):
-                    if bound is not None:
-                        conditions.append(f"{self._key} {sign} :{name}")
-                        binds[name] = bound
-                removed = self._remove(connection, " AND ".join(conditions), binds)
+                condition, binds = _others_within(self._key, lower, upper, job_id)
+                removed = self._remove(connection, condition, binds)
                 self._remove_orphans(connection, lower, upper, job_id)
                 return removed
 
@@ -126,15 +122,11 @@ class Remover:
         for remover in self._below:
             if remover._deletes is Deletes.IGNORE:
                 continue
-            conditions, binds = ["c._job_id <> :job"], dict[str, Any](job=job_id)
-            for sign, bound, name in ((">", lower, "lower"), ("<=", upper, "upper")):
-                if bound is not None:
-                    conditions.append(f"c.{remover._parent} {sign} :{name}")
-                    binds[name] = bound
+            condition, binds = _others_within(f"c.{remover._parent}", lower, upper, job_id)
             if remover._deletes is Deletes.SOFT:
-                conditions.append(f"c.{DELETED_COLUMN} IS NULL")
+                condition += f" AND c.{DELETED_COLUMN} IS NULL"
             sql = (
-                f"SELECT DISTINCT c.{remover._parent} FROM {remover._table} c WHERE {' AND '.join(conditions)}"
+                f"SELECT DISTINCT c.{remover._parent} FROM {remover._table} c WHERE {condition}"
                 f" AND NOT EXISTS (SELECT 1 FROM {self._table} p WHERE p.{self._key} = c.{remover._parent}{live})"
             )
             orphaned = list(connection.execute(_statement(sql, binds), binds).scalars())
@@ -153,6 +145,16 @@ class Remover:
     def _keys(self, connection: Connection, condition: str, binds: dict[str, Any]) -> list[Key]:
         sql = f"SELECT DISTINCT {self._key} FROM {self._table} WHERE {condition}"
         return list(connection.execute(_statement(sql, binds), binds).scalars())
+
+
+def _others_within(column: str, lower: int | None, upper: int | None, job_id: str) -> tuple[str, dict[str, Any]]:
+    """Return the condition, with what is bound in it, of rows of other jobs with lower < column <= upper."""
+    conditions, binds = ["_job_id <> :job"], dict[str, Any](job=job_id)
+    for sign, bound, name in ((">", lower, "lower"), ("<=", upper, "upper")):
+        if bound is not None:
+            conditions.append(f"{column} {sign} :{name}")
+            binds[name] = bound
+    return " AND ".join(conditions), binds
 
 
 def _statement(sql: str, binds: dict[str, Any]) -> Any:

@@ -12,12 +12,10 @@ import msgspec
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.engine import Connection
 
-from waveimport.core.increments import Since, Watermark
+from waveimport.core.increments import MOMENT_FORMAT, Since, Watermark
 from waveimport.core.waves import BatchKind
 from waveimport.store.dialect import now, upsert
 from waveimport.store.tables import batch_events, import_jobs, import_watermarks, wave_batches
-
-MOMENT_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 def read(connection: Connection, profile: str) -> dict[str, Watermark]:

@@ -24,6 +24,7 @@ CREATE TABLE import_jobs (
     updated_at DATETIME(6) NOT NULL,
     finished_at DATETIME(6),
     error LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    reconciled_at DATETIME(6),
     unfinished_profile VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin GENERATED ALWAYS AS (CASE WHEN status IN ('pending', 'processing') THEN profile END) STORED,
     PRIMARY KEY (job_id),
     CONSTRAINT one_unfinished_job UNIQUE (unfinished_profile),
@@ -77,6 +78,11 @@ CREATE TABLE wave_batches (
     created_at DATETIME(6) NOT NULL,
     updated_at DATETIME(6) NOT NULL,
     error LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    owed SMALLINT NOT NULL DEFAULT '0',
+    carried_by VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin,
+    carried_as VARCHAR(191) CHARACTER SET ascii COLLATE ascii_bin,
+    skipped_at DATETIME(6),
+    skip_reason LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     PRIMARY KEY (job_id, batch_id),
     CONSTRAINT batch_kind CHECK (kind IN ('plan', 'range', 'parents')),
     CONSTRAINT batch_status CHECK (status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')),
@@ -133,6 +139,19 @@ CREATE TABLE import_accounts (
     PRIMARY KEY (account, credential)
 )ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
 
+CREATE TABLE account_runs (
+    account VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    owner VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    job_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    bound INTEGER NOT NULL,
+    allowed INTEGER NOT NULL,
+    in_flight INTEGER NOT NULL,
+    reason LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    changed_at DATETIME(6) NOT NULL,
+    expires_at DATETIME(6) NOT NULL,
+    PRIMARY KEY (account, owner)
+)ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
+
 CREATE TABLE import_columns (
     profile VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     table_name VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -166,6 +185,7 @@ CREATE TABLE import_jobs (
     updated_at DATETIME NOT NULL,
     finished_at DATETIME,
     error TEXT,
+    reconciled_at DATETIME,
     unfinished_profile VARCHAR(191) GENERATED ALWAYS AS (CASE WHEN status IN ('pending', 'processing') THEN profile END) STORED,
     PRIMARY KEY (job_id),
     CONSTRAINT one_unfinished_job UNIQUE (unfinished_profile),
@@ -219,6 +239,11 @@ CREATE TABLE wave_batches (
     created_at DATETIME NOT NULL,
     updated_at DATETIME NOT NULL,
     error TEXT,
+    owed SMALLINT DEFAULT '0' NOT NULL,
+    carried_by VARCHAR(64),
+    carried_as VARCHAR(191),
+    skipped_at DATETIME,
+    skip_reason TEXT,
     PRIMARY KEY (job_id, batch_id),
     CONSTRAINT batch_kind CHECK (kind IN ('plan', 'range', 'parents')),
     CONSTRAINT batch_status CHECK (status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')),
@@ -273,6 +298,19 @@ CREATE TABLE import_accounts (
     refused_at DATETIME NOT NULL,
     reason TEXT NOT NULL,
     PRIMARY KEY (account, credential)
+);
+
+CREATE TABLE account_runs (
+    account VARCHAR(191) NOT NULL,
+    owner VARCHAR(191) NOT NULL,
+    job_id VARCHAR(64) NOT NULL,
+    bound INTEGER NOT NULL,
+    allowed INTEGER NOT NULL,
+    in_flight INTEGER NOT NULL,
+    reason TEXT,
+    changed_at DATETIME NOT NULL,
+    expires_at DATETIME NOT NULL,
+    PRIMARY KEY (account, owner)
 );
 
 CREATE TABLE import_columns (

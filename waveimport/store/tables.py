@@ -63,6 +63,7 @@ import_jobs = Table(
     Column("updated_at", _TIME, nullable=False),
     Column("finished_at", _TIME),
     Column("error", _LONG),
+    Column("reconciled_at", _TIME),
     # At most one job of a profile is unfinished, and this key is what holds it: without it 14 of 20 simultaneous
     # starts left two jobs. MySQL has no partial index, so the column is NULL (which never collides) once finished.
     Column(
@@ -126,6 +127,12 @@ wave_batches = Table(
     Column("created_at", _TIME, nullable=False),
     Column("updated_at", _TIME, nullable=False),
     Column("error", _LONG),
+    # A failed batch is owed once the watermark has gone beyond it: a later job carries it, as a batch of its own.
+    Column("owed", SmallInteger, nullable=False, server_default="0"),
+    Column("carried_by", _JOB_ID),
+    Column("carried_as", _ID),
+    Column("skipped_at", _TIME),
+    Column("skip_reason", _LONG),
     CheckConstraint("kind IN ('plan', 'range', 'parents')", name="batch_kind"),
     CheckConstraint("status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')", name="batch_status"),
     # Nothing dispatched can be without a lease, so nothing dispatched can be forgotten.
@@ -185,6 +192,22 @@ import_accounts = Table(
     Column("credential", _WORD, primary_key=True),
     Column("refused_at", _TIME, nullable=False),
     Column("reason", _LONG, nullable=False),
+    **_OPTIONS,
+)
+
+# The runs at work on an account, so that those of one database share its limit.
+account_runs = Table(
+    "account_runs",
+    metadata,
+    Column("account", _NAME, primary_key=True),
+    Column("owner", _NAME, primary_key=True),
+    Column("job_id", _JOB_ID, nullable=False),
+    Column("bound", Integer, nullable=False),
+    Column("allowed", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    Column("reason", _LONG),
+    Column("changed_at", _TIME, nullable=False),
+    Column("expires_at", _TIME, nullable=False),
     **_OPTIONS,
 )
 

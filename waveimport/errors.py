@@ -186,6 +186,18 @@ class MissingExtra(UsageError):
     code = "WI-USE-007"
 
 
+class UnknownBatch(UsageError):
+    """No batch of that id is in the job."""
+
+    code = "WI-USE-008"
+
+
+class NotFailed(UsageError):
+    """Only a batch that failed for good, and that no later job is at work on, can be skipped."""
+
+    code = "WI-USE-009"
+
+
 # --- the source -------------------------------------------------------------------------------------------------
 
 

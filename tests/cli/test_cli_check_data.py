@@ -28,7 +28,7 @@ def test_an_import_that_is_whole_is_said_to_be_so(world: World, account: Simulat
     code, messages = said(world, "ok")
     assert code == ExitCode.OK
     assert messages == [
-        "the 22 rules of the coordination tables hold",
+        "the 24 rules of the coordination tables hold",
         f"the 7,688 rows that {job_id} landed are in their tables, each once",
     ]
 

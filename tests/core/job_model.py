@@ -73,6 +73,7 @@ class Scope:
     cancels: int = 0
     deaths: int = 0
     starts: bool = False
+    debts: Mapping[str, tuple[int, BatchKind]] = field(default_factory=dict)
 
     def pages_of(self, batch_id: str) -> tuple[Children, ...]:
         return self.pages.get(batch_id, ({},))
@@ -80,7 +81,7 @@ class Scope:
     def batches(self) -> set[str]:
         """Every batch that a completed job has."""
         made = {f"{w.wave_number}/{r}/plan" for w in self.waves if w.kind is WaveKind.MAIN for r in w.records}
-        return made | {child for pages in self.pages.values() for page in pages for child in page}
+        return made | set(self.debts) | {child for pages in self.pages.values() for page in pages for child in page}
 
 
 class Coordinator(NamedTuple):
@@ -135,7 +136,7 @@ def start(scope: Scope) -> World:
     budget = Budget(
         scope.failures, scope.losses, scope.lapses, scope.retries, scope.releases, scope.cancels, scope.deaths
     )
-    return World(created(scope.waves), (Coordinator(), Coordinator()), frozenset(), budget)
+    return World(created(scope.waves, scope.debts), (Coordinator(), Coordinator()), frozenset(), budget)
 
 
 def steps(scope: Scope, world: World) -> Iterator[tuple[str, World]]:

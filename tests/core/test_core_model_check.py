@@ -44,6 +44,12 @@ NESTED = {
     "1/order/0/line": ({"1/order/0/line/part": (3, PARENTS)},),
 }
 
+OWED = {"1/order/debt-0000": (1, RANGE), "2/line/debt-0000": (2, PARENTS)}
+NOTHING_NEW_AND_DEBTS = {
+    "1/order/plan": ({},),
+    "1/order/debt-0000": ({"1/order/debt-0000/line": (2, PARENTS)},),
+}
+
 ALWAYS = ("completed job", "failed job", "batch run again")
 SCOPES = [
     (
@@ -61,6 +67,10 @@ SCOPES = [
     (
         Scope("an empty wave and a second main", (ORDER, NOTE, line(3)), NO_LINE_AND_NOTE, losses=0, releases=0),
         ("take-over", "fenced claim", "empty wave completed"),
+    ),
+    (
+        Scope("debts", (ORDER, line(2)), NOTHING_NEW_AND_DEBTS, losses=0, releases=0, debts=OWED),
+        (),
     ),
 ]
 DEEP_SCOPES = [

@@ -27,6 +27,10 @@ BREAKS = {
     "an_ended_job_has_nothing_at_work": ["UPDATE import_jobs SET status = 'cancelled' WHERE job_id = 'import_1'"],
     "work_has_a_lease": ["UPDATE wave_batches SET lease_token = 1 WHERE batch_id = '{B}'"],
     "work_was_claimed": ["UPDATE wave_batches SET attempt = 0 WHERE batch_id = '{A}'"],
+    "only_what_failed_is_owed": ["UPDATE wave_batches SET owed = 1 WHERE batch_id = '{B}'"],
+    "what_is_carried_is_there": [
+        "UPDATE wave_batches SET carried_by = 'import_2', carried_as = '1/x/debt-0000' WHERE batch_id = '{B}'"
+    ],
     "tokens_only_grow": ["UPDATE wave_batches SET lease_token = 99 WHERE batch_id = '{A}'"],
     "a_free_lease_leaves_no_work": [
         "UPDATE import_jobs SET lease_owner = NULL, lease_expires_at = NULL WHERE job_id = 'import_1'"

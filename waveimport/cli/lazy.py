@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "replay": ("waveimport.cli.replay:command", "Fold the journal again and show each decision."),
     "jobs": ("waveimport.cli.jobs:command", "List past and present jobs."),
     "cancel": ("waveimport.cli.cancel:command", "End an unfinished job."),
+    "skip": ("waveimport.cli.skip:command", "Write a failed batch off."),
     "watermark": ("waveimport.cli.watermark:command", "Show or change from when on changes are read."),
     "simulate": ("waveimport.cli.simulate:command", "Serve a simulated NetSuite account on this machine."),
     "demo": ("waveimport.cli.demo:command", "Import a simulated account into SQLite, from start to end."),

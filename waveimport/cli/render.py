@@ -10,6 +10,7 @@ from waveimport.core.estimate import seconds_left
 from waveimport.core.progress import Alert, JobProgress
 from waveimport.core.waves import BatchStatus
 
+OWED_SHOWN = 5
 _COLOURS = {"completed": "green", "failed": "red", "processing": "cyan", "cancelled": "yellow"}
 
 
@@ -61,6 +62,18 @@ def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
     for number, line in enumerate(table(rows, right=frozenset({0, 5, 6, 7}))):
         status = rows[number][3]
         yield line.replace(status, coloured(status), 1) if number and status in _COLOURS else line
+    if job.owed:
+        yield ""
+        yield f"owed: {len(job.owed)} failed {'batch' if len(job.owed) == 1 else 'batches'} behind the watermarks"
+    for owed in job.owed[:OWED_SHOWN]:
+        state = "the next run carries it"
+        if owed.carried_by is not None:
+            state = f"carried by {owed.carried_by} as {owed.carried_as}"
+        yield f"  {owed.batch_id} of {owed.job_id}: {state}; it failed with {owed.error}"
+    if len(job.owed) > OWED_SHOWN:
+        yield f"  and {len(job.owed) - OWED_SHOWN} more: `waveimport status --json` lists them all"
+    if job.owed:
+        yield "  to write one off: waveimport skip JOB_ID BATCH_ID --reason TEXT"
     for alert in alerts:
         yield ""
         yield f"alert[{alert.code}]: {alert.message}"

@@ -89,12 +89,18 @@ def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
         yield f"  covers: {failure.covers}"
         yield f"  query:  {failure.query or failure.no_query}"
         yield f"  error:  {failure.error}"
+        if failure.skip_reason is not None:
+            yield f"  skipped: {failure.skip_reason}"
+        elif failure.carried_by is not None:
+            as_what = f" as {failure.carried_as}" if failure.carried_as else ", which reads all of the record"
+            yield f"  carried by {failure.carried_by}{as_what}"
     if len(failures) > FAILURES_SHOWN:
         yield ""
         yield f"and {len(failures) - FAILURES_SHOWN} more: `waveimport status --failed --json` lists them all"
-    if failures:
+    if any(failure.skip_reason is None and failure.carried_by is None for failure in failures):
         yield ""
         yield "the next `waveimport run` tries them again"
+        yield "to write one off: waveimport skip JOB_ID BATCH_ID --reason TEXT"
 
 
 def _watch(database: "Database", settings: "Settings", job_id: str, failed: bool) -> bool:

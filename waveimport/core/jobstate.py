@@ -169,16 +169,21 @@ Event = (
 )
 
 
-def created(waves: tuple[PlannedWave, ...]) -> JobState:
-    """T0: a new job, its waves unsealed, one plan batch per main record."""
-    batches: dict[str, BatchState] = {}
+def created(waves: tuple[PlannedWave, ...], debts: Mapping[str, tuple[int, BatchKind]] | None = None) -> JobState:
+    """T0: a new job, its waves unsealed, one plan batch per main record, and the batches that it carries for earlier
+    jobs: their wave and kind by id."""
+    debts = debts or {}
+    batches = {batch_id: BatchState(number, kind) for batch_id, (number, kind) in debts.items()}
     states: dict[int, WaveState] = {}
     for wave in waves:
         plans = wave.records if wave.kind is WaveKind.MAIN else ()
         for record in plans:
             batches[plan_batch_id(wave.wave_number, record)] = BatchState(wave.wave_number, BatchKind.PLAN)
         states[wave.wave_number] = WaveState(
-            wave.kind, parent_wave=wave.parent_wave, depth=wave.depth, total=len(plans)
+            wave.kind,
+            parent_wave=wave.parent_wave,
+            depth=wave.depth,
+            total=len(plans) + sum(number == wave.wave_number for number, _ in debts.values()),
         )
     return JobState(JobStatus.PENDING, CoordinationStatus.NONE, states, batches)
 

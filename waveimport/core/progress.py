@@ -46,8 +46,22 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class OwedBatch:
+    """A failed batch that no run has made good yet; `carried_by` and `carried_as` name the job and the batch at work on
+    it, None for none."""
+
+    job_id: str
+    batch_id: str
+    record: str
+    error: str
+    carried_by: str | None = None
+    carried_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A job at the moment `now` (of the database's clock). Moments are UTC, without zone, as the database has them."""
+    """A job at the moment `now` (of the database's clock). Moments are UTC, without zone, as the database has them.
+    `owed` is of its profile, whatever job failed it."""
 
     job_id: str
     profile: str
@@ -62,6 +76,7 @@ class JobProgress:
     idle_passes: int
     waves: tuple[WaveProgress, ...]
     now: datetime
+    owed: tuple[OwedBatch, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -139,6 +154,17 @@ def job_object(job: JobProgress, alerts: tuple[Alert, ...]) -> dict[str, Any]:
                 "last_commit": moment(wave.last_commit),
             }
             for wave in job.waves
+        ],
+        "owed": [
+            {
+                "job_id": owed.job_id,
+                "batch_id": owed.batch_id,
+                "record": owed.record,
+                "error": owed.error,
+                "carried_by": owed.carried_by,
+                "carried_as": owed.carried_as,
+            }
+            for owed in job.owed
         ],
         "alerts": [
             {"code": alert.code, "wave_number": alert.wave_number, "message": alert.message, "next": alert.next}

@@ -91,6 +91,15 @@ def sweep_batch_id(wave_number: int, record: str, reads: str) -> str:
     return _fit(f"{wave_number}/{record}/{reads}")
 
 
+DEBT_PART = "/debt-"
+"""What the id of a batch that is carried for an earlier job has in it, and the ids of what it makes."""
+
+
+def debt_batch_id(wave_number: int, record: str, number: int) -> str:
+    """Return the id of a batch that does again what failed in an earlier job; numbered from 0 in its wave."""
+    return _fit(f"{wave_number}/{record}{DEBT_PART}{number:04d}")
+
+
 def derived_batch_id(parent_batch_id: str, record: str, first_parent: int | str) -> str:
     """Return the id of a derived batch: what it comes from and its first parent, so that it can be made only once."""
     return _fit(f"{parent_batch_id}/{record}/{first_parent}")

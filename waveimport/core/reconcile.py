@@ -6,7 +6,7 @@ fewer as rows have come and gone meanwhile. A derived record is not counted: its
 which has landed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from waveimport.core.progress import WaveProgress
@@ -21,10 +21,11 @@ class UnsettledCount:
     landed: int
 
 
-def unsettled_counts(wave: WaveProgress) -> Iterator[UnsettledCount]:
-    """Yield the records of a completed wave that must be counted once more."""
+def unsettled_counts(wave: WaveProgress, carried: Mapping[str, int]) -> Iterator[UnsettledCount]:
+    """Yield the records of a completed wave that must be counted once more. `carried` are the rows, by record, that
+    came by the debts of earlier jobs, which no count of this one has."""
     for record, planned in wave.expected.items():
-        landed = wave.rows.get(record, 0)
+        landed = wave.rows.get(record, 0) - carried.get(record, 0)
         if landed != planned:
             yield UnsettledCount(record, planned, landed)
 

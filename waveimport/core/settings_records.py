@@ -22,8 +22,8 @@ RECORD_KEYS: Final = (
 )  # fmt: skip
 
 RESERVED_TABLES: Final = frozenset({
-    "batch_events", "import_accounts", "import_columns", "import_jobs", "import_watermarks",
-    "wave_batches", "wave_coordination", "wave_journal", "waveimport_version",
+    "account_runs", "batch_events", "import_accounts", "import_columns", "import_jobs",
+    "import_watermarks", "wave_batches", "wave_coordination", "wave_journal", "waveimport_version",
 })  # fmt: skip
 """Tables of the importer itself: rows landed in one of them would destroy the job that lands them."""
 

@@ -28,6 +28,9 @@ class FailedBatch:
     attempt: int
     tries: int
     error: str
+    skip_reason: str | None
+    carried_by: str | None
+    carried_as: str | None
 
 
 def read_failures(database: Database, settings: Settings, job_id: str) -> list[FailedBatch]:
@@ -57,6 +60,9 @@ def _describe(settings: Settings, row: Mapping[str, Any]) -> FailedBatch:
         attempt=row["attempt"],
         tries=row["tries"],
         error=row["error"] or "",
+        skip_reason=row["skip_reason"],
+        carried_by=row["carried_by"],
+        carried_as=row["carried_as"],
     )
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from waveimport.core.fingerprint import config_hash, redacted_text
 from waveimport.core.graph import PlannedWave, plan_waves, select
-from waveimport.core.increments import Since
+from waveimport.core.increments import Since, family
 from waveimport.core.settings import RecordSettings, Settings
-from waveimport.core.waves import UNFINISHED_JOB, JobStatus, Trigger
+from waveimport.core.waves import UNFINISHED_JOB, BatchStatus, JobStatus, Trigger
 from waveimport.errors import (
     DatabaseBusy,
     ExitCode,
@@ -39,13 +39,14 @@ from waveimport.runtime.since import filled_records, since_of_new_job, targets_o
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.writer import Place, Writer
-from waveimport.store import accounts, batches, jobs, lease, schema, watermarks
+from waveimport.store import accounts, batches, debts, jobs, lease, overview, schema, watermarks
 from waveimport.store.destination import (
     Upsert,
     check_owner,
     ensure_tables,
     known_columns,
     packet_bytes,
+    raise_fence,
     remember_columns,
 )
 from waveimport.store.engine import sqlite_path
@@ -245,6 +246,8 @@ class _Run:
             return _stopped(self.switch.thrown, None if newest is None else newest.job_id)
         if not create and newest is not None:
             self._check_filled(newest)
+        if create and newest is not None and newest.status is JobStatus.FAILED:
+            self._fence_off(newest)
         job = self._create() if create or newest is None else newest
         if job.status not in UNFINISHED_JOB and job.status is not JobStatus.FAILED:
             return RunResult(ExitCode.OK, job.job_id, "another run completed the job meanwhile")
@@ -280,7 +283,7 @@ class _Run:
         options = self.options
         if newest is None or newest.status in (JobStatus.COMPLETED, JobStatus.CANCELLED):
             return None if options.retry_failed else True
-        if newest.status is JobStatus.FAILED and options.full:
+        if newest.status is JobStatus.FAILED and not options.retry_failed and not self._again_in_place(newest):
             return True
         other = "incremental" if options.full else "full" if options.incremental else None
         if newest.status is not JobStatus.FAILED and newest.mode == other:
@@ -300,6 +303,31 @@ class _Run:
             # Told before anything is written; what counts is asked again under the lease.
             self.writer.transact(lambda connection: adoption.check(connection, newest, self._binding(), leased=False))
         return False
+
+    def _again_in_place(self, failed: Job) -> bool:
+        """Whether a failed job is gone on with: the first full import, of which nothing may be left out. The failed
+        batches of others are owed, and the next job carries them beside what has changed since."""
+        if self.options.full or self.options.incremental:
+            return False
+        return self.writer.transact(
+            lambda connection: (
+                debts.is_first(connection, failed.job_id) and batches.has_unskipped_failure(connection, failed.job_id)
+            )
+        )
+
+    def _fence_off(self, failed: Job) -> None:
+        """Let no page of a failed job's lost workers land any more, in a destination of its own: what the next job
+        reads is newer."""
+        if self.destination is self.writer.database:
+            return
+        claims = self.writer.transact(
+            lambda connection: overview.taken_back(connection, failed.job_id, BatchStatus.FAILED)
+        )
+        self.destination.run(
+            lambda connection: [
+                raise_fence(connection, failed.job_id, batch_id, attempt + 1) for batch_id, attempt in claims
+            ]
+        )
 
     def _binding(self) -> adoption.Binding:
         return adoption.Binding(
@@ -329,6 +357,7 @@ class _Run:
             waves=self.plan.waves,
             since=since,
             keep=self._kept_watermarks(since),
+            incremental=tuple(one.name for name in since for one in family(name, records)),
         )
         job = self.writer.transact(lambda connection: jobs.create_job(connection, new))
         if job.job_id == job_id and self.writer.place is not None:

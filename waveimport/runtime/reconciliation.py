@@ -13,7 +13,7 @@ from waveimport.netsuite.narrowing import changed, deleted, left
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime.fetcher import Source
 from waveimport.runtime.writer import Writer
-from waveimport.store import jobs, watermarks
+from waveimport.store import debts, jobs, watermarks
 from waveimport.store.destination import Target, holds_rows
 from waveimport.store.lease import Lease
 from waveimport.store.progress import read_progress
@@ -35,8 +35,9 @@ def reconcile(
     since = writer.transact(lambda connection: watermarks.since_of(connection, held.job_id))
     kept = writer.transact(lambda connection: watermarks.kept_records(connection, held.job_id))
     as_of = writer.transact(lambda connection: watermarks.as_of(connection, held.job_id))
+    carried = writer.transact(lambda connection: debts.landed_rows(connection, held.job_id))
     by_name = {target.record.name: target for target in targets}
-    doubtful = [found for wave in progress.waves for found in unsettled_counts(wave)]
+    doubtful = [found for wave in progress.waves for found in unsettled_counts(wave, carried)]
 
     def query(name: str) -> str:
         record = by_name[name].record

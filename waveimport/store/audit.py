@@ -159,6 +159,20 @@ RULES = (
         " WHERE (status <> 'pending' AND attempt < 1) OR tries > attempt OR tries < 0",
     ),
     Rule(
+        "only_what_failed_is_owed",
+        "only a failed batch is owed or skipped, and none both",
+        "SELECT job_id, wave_number, batch_id FROM wave_batches"
+        " WHERE (status <> 'failed' AND (owed <> 0 OR skipped_at IS NOT NULL))"
+        " OR (owed <> 0 AND skipped_at IS NOT NULL)",
+    ),
+    Rule(
+        "what_is_carried_is_there",
+        "what a later job carries of a failed batch is a batch of that job, of the same record",
+        "SELECT d.job_id, d.wave_number, d.batch_id FROM wave_batches d WHERE d.carried_as IS NOT NULL AND NOT EXISTS"
+        " (SELECT 1 FROM wave_batches c WHERE c.job_id = d.carried_by AND c.batch_id = d.carried_as"
+        " AND c.record = d.record)",
+    ),
+    Rule(
         "tokens_only_grow",
         "no batch is at work under a token that its job has not given out yet",
         "SELECT b.job_id, b.wave_number, b.batch_id FROM wave_batches b JOIN import_jobs j ON j.job_id = b.job_id"

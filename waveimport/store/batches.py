@@ -306,9 +306,22 @@ def failed_batches(connection: Connection, job_id: str) -> list[dict[str, object
             "attempt": row.attempt,
             "tries": row.tries,
             "error": row.error,
+            "skip_reason": row.skip_reason,
+            "carried_by": row.carried_by,
+            "carried_as": row.carried_as,
         }
         for row in rows
     ]
+
+
+def has_unskipped_failure(connection: Connection, job_id: str) -> bool:
+    """Whether a batch of a job failed that nobody has written off."""
+    failed = select(wave_batches.c.batch_id).where(
+        wave_batches.c.job_id == job_id,
+        wave_batches.c.status == BatchStatus.FAILED.value,
+        wave_batches.c.skipped_at.is_(None),
+    )
+    return connection.execute(failed.limit(1)).first() is not None
 
 
 def records_with_rows(connection: Connection, job_id: str) -> set[str]:

@@ -26,7 +26,7 @@ from waveimport.core.waves import (
     WaveStatus,
 )
 from waveimport.errors import Fenced, JobCancelled, UnknownJob
-from waveimport.store import journal
+from waveimport.store import debts, journal
 from waveimport.store.dialect import now
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
 from waveimport.store.watermarks import keep_only, plan_spec
@@ -58,7 +58,7 @@ class Job:
 class NewJob:
     """What a job is created from. `waves` are those of `core.graph.plan_waves`; `since` says of main records from when
     on their changes are read, the others are read in full; `keep` are the records whose watermarks stay, None for
-    all."""
+    all; `incremental` are the records, derived ones too, that are read by their changes: it carries their debts."""
 
     job_id: str
     profile: str
@@ -69,6 +69,7 @@ class NewJob:
     waves: tuple[PlannedWave, ...]
     since: Mapping[str, Since] = field(default_factory=dict)
     keep: tuple[str, ...] | None = None
+    incremental: tuple[str, ...] = ()
 
 
 def _job(row: Row[Any]) -> Job:
@@ -125,7 +126,7 @@ def list_jobs(connection: Connection, *, profile: str | None = None, limit: int 
 
 
 def create_job(connection: Connection, new: NewJob) -> Job:
-    """T0: create the job, its waves (all unsealed) and one plan batch per main record.
+    """T0: create the job, its waves (all unsealed), one plan batch per main record, and the debts that it carries.
 
     A rival that created the unfinished job of the profile first wins, and its job is returned: the unique key that
     once failed a job with 4.8 million lines counted is here the meeting point of two starts.
@@ -156,6 +157,7 @@ def create_job(connection: Connection, new: NewJob) -> Job:
     savepoint.commit()
     if new.keep is not None:
         keep_only(connection, new.profile, new.keep)
+    carried = debts.carry(connection, new.job_id, new.profile, new.waves, new.incremental)
     for wave in new.waves:
         plans = [] if wave.kind is WaveKind.DERIVED else list(wave.records)
         connection.execute(
@@ -168,11 +170,12 @@ def create_job(connection: Connection, new: NewJob) -> Job:
                 records=msgspec.json.encode(wave.records).decode(),
                 parent_wave=wave.parent_wave,
                 depth=wave.depth,
-                total=len(plans),
+                total=len(plans) + len(carried.get(wave.wave_number, ())),
                 created_at=now(),
                 updated_at=now(),
             )
         )
+        debts.insert_batches(connection, carried.get(wave.wave_number, ()))
         for record in plans:
             connection.execute(
                 insert(wave_batches).values(
@@ -221,19 +224,17 @@ def lock_job(connection: Connection, job_id: str, token: int | None) -> tuple[Jo
 def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Trigger) -> int:
     """T7: put the failed batches of a job back, with their failed waves and the job. Returns how many batches.
 
-    The caller holds the lease. A batch keeps where it had come to (`resume_key`), its tries start anew. Raises Fenced
-    where another run has begun a job of the profile since this one failed: that one is to be gone on with.
+    The caller holds the lease. A batch keeps where it had come to (`resume_key`), its tries start anew; one that a
+    person has skipped stays. Raises Fenced where another run has begun a job of the profile since this one failed: that
+    one is to be gone on with.
     """
     status, _ = lock_job(connection, job_id, token)
-    failed = (
-        connection.execute(
-            select(wave_batches.c.batch_id).where(
-                wave_batches.c.job_id == job_id, wave_batches.c.status == BatchStatus.FAILED.value
-            )
-        )
-        .scalars()
-        .all()
+    again = (
+        wave_batches.c.job_id == job_id,
+        wave_batches.c.status == BatchStatus.FAILED.value,
+        wave_batches.c.skipped_at.is_(None),
     )
+    failed = connection.execute(select(wave_batches.c.batch_id).where(*again)).scalars().all()
     if not failed:
         return 0
     if status is JobStatus.FAILED:
@@ -245,8 +246,8 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
     )
     connection.execute(
         update(wave_batches)
-        .where(wave_batches.c.job_id == job_id, wave_batches.c.status == BatchStatus.FAILED.value)
-        .values(status=BatchStatus.PENDING.value, tries=0, lost=0, not_before=None, updated_at=now())
+        .where(*again)
+        .values(status=BatchStatus.PENDING.value, tries=0, lost=0, not_before=None, owed=0, updated_at=now())
     )
     journal.append(
         connection, job_id, source=trigger, token=token, event="retry", note=f"{len(failed)} failed batches put back"

@@ -27,12 +27,12 @@ def landed_rows(connection: Connection, job_ids: Sequence[str]) -> dict[str, int
     return {job_id: int(rows) for job_id, rows in counted}
 
 
-def taken_back(connection: Connection, job_id: str) -> list[tuple[str, int]]:
-    """Return (batch_id, attempt) of the batches that a worker once had and that are pending again."""
+def taken_back(connection: Connection, job_id: str, status: BatchStatus = BatchStatus.PENDING) -> list[tuple[str, int]]:
+    """Return (batch_id, attempt) of the batches that a worker once had and that are pending again, or have failed."""
     rows = connection.execute(
         select(wave_batches.c.batch_id, wave_batches.c.attempt).where(
             wave_batches.c.job_id == job_id,
-            wave_batches.c.status == BatchStatus.PENDING.value,
+            wave_batches.c.status == status.value,
             wave_batches.c.attempt > 0,
         )
     )

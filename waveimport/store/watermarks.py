@@ -1,7 +1,7 @@
 """Watermarks: from when on the next job of a profile reads the changes of a record.
 
-They move in the transaction that completes a job, and only then: what a failed job has left out lies behind the old
-ones still.
+They move in the transaction that ends a job. What failed in it is then behind them, and owed (`store.debts`); the
+first full import of a profile moves them only once it is completed, or all that failed in it was skipped.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, select, update
 from sqlalchemy.engine import Connection
 
 from waveimport.core.increments import MOMENT_FORMAT, Since, Watermark
-from waveimport.core.waves import BatchKind
+from waveimport.core.waves import BatchKind, BatchStatus
 from waveimport.store.dialect import now, upsert
 from waveimport.store.tables import batch_events, import_jobs, import_watermarks, wave_batches
 
@@ -43,15 +43,16 @@ def as_of(connection: Connection, job_id: str) -> dict[str, str]:
     return {record: spec["as_of"] for record, spec in _plans(connection, job_id) if isinstance(spec.get("as_of"), str)}
 
 
-def move(connection: Connection, job_id: str) -> None:
-    """Set the watermarks of a job that is being completed, and its `as_of`, by what its planning batches have kept.
+def move(connection: Connection, job_id: str, *, planned_only: bool = False) -> None:
+    """Set the watermarks of a job that is ending, and its `as_of`, by what its planning batches have kept.
 
-    A family of which a record was not to be seen at the source keeps its own: nothing of it may be taken as read.
+    A family of which a record was not to be seen at the source keeps its own: nothing of it may be taken as read. Nor,
+    with `planned_only`, does one move whose planning is not completed: a part of it is in no batch.
     """
     (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()
     earliest: datetime | None = None
     unseen = kept_records(connection, job_id)
-    for _, spec in _plans(connection, job_id):
+    for _, spec in _plans(connection, job_id, completed_only=planned_only):
         if "as_of" not in spec or not unseen.isdisjoint(spec["family"]):
             continue
         as_of = datetime.strptime(spec["as_of"], MOMENT_FORMAT)
@@ -120,10 +121,11 @@ def reset(connection: Connection, profile: str, record: str) -> None:
     )
 
 
-def _plans(connection: Connection, job_id: str) -> list[tuple[str, dict[str, Any]]]:
-    rows = connection.execute(
-        select(wave_batches.c.record, wave_batches.c.spec).where(
-            wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value
-        )
+def _plans(connection: Connection, job_id: str, *, completed_only: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    plans = select(wave_batches.c.record, wave_batches.c.spec).where(
+        wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value
     )
+    if completed_only:
+        plans = plans.where(wave_batches.c.status == BatchStatus.COMPLETED.value)
+    rows = connection.execute(plans)
     return [(record, msgspec.json.decode(spec)) for record, spec in rows]

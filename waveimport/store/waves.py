@@ -20,7 +20,7 @@ from waveimport.core.waves import (
     decide,
 )
 from waveimport.errors import WaveImportError
-from waveimport.store import journal, watermarks
+from waveimport.store import debts, journal, watermarks
 from waveimport.store.dialect import now
 from waveimport.store.jobs import lock_job
 from waveimport.store.lease import Lease
@@ -125,6 +125,9 @@ def _apply(connection: Connection, job_id: str, status: JobStatus, decision: Dec
             values["finished_at"] = now()
         if decision.job is JobStatus.FAILED:
             values["error"] = _first_failure(connection, job_id)
+            if not debts.is_first(connection, job_id):
+                debts.incur(connection, job_id)
+                watermarks.move(connection, job_id, planned_only=True)
         if decision.job is JobStatus.COMPLETED:
             watermarks.move(connection, job_id)
     if values:

@@ -9,10 +9,6 @@ from datetime import datetime
 
 from waveimport.simulator.refusals import unsupported
 
-# The account's time zone is America/Phoenix: seven hours behind UTC all year.
-LOCAL_OFFSET = "-7 hours"
-UTC_OFFSET = "+7 hours"
-
 _ELEMENTS = re.compile(
     r'"(?P<quoted>[^"]*)"|(?P<element>YYYY|YY|MM|MON|DD|HH24|HH12|HH|MI|SS|AM|PM|[A-Z]+)|(?P<mark>.)', re.I
 )
@@ -79,12 +75,6 @@ def to_char(time: str, pattern: str) -> str:
     if not pieces:
         return "NULL"
     return "(" + " || ".join(p if isinstance(p, str) else f"substr({time}, {p[0]}, {p[1]})" for p in pieces) + ")"
-
-
-def account_format(time: str) -> str:
-    """Return the expression that prints a date as the account shows it when no format is asked for: 3/2/2026."""
-    month, day = (f"CAST(substr({time}, {start}, 2) AS INTEGER)" for start in (6, 9))
-    return f"({month} || '/' || {day} || '/' || substr({time}, 1, 4))"
 
 
 def parse_literal(value: str, pattern: str) -> str:

@@ -4,6 +4,7 @@ A query becomes two statements over the account's file: one that returns a page 
 rows. Rules that an importer meets here:
 
 * Columns not selected in a known format come in the account's: a date is 3/2/2026, a timestamp loses its time.
+* Times are those of the account's clocks, and so are literals; SYS_EXTRACT_UTC gives UTC.
 * Without an ORDER BY that is unique, rows that tie come in another order with every request.
 * `ROWNUM <= n` takes n rows before ORDER BY; FETCH FIRST and TOP take them after it. SQL's OFFSET is ignored.
 * WITH, LIMIT, date literals, set operations and square brackets are refused.

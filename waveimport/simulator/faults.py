@@ -19,6 +19,8 @@ a mistake.
     changes_seed = 1
     one_world = false              # an account without subsidiaries: neither the table nor the columns
     catalogue = false              # the role may not read the metadata catalogue: 403
+    time_zone = "America/Phoenix"  # the account's, in which it shows times and takes literals
+    date_format = "M/D/YYYY"       # the account's, for dates that are not asked for by TO_CHAR
 
     [[fault]]
     kind = "server_error"          # see FaultKind
@@ -47,6 +49,7 @@ from pathlib import Path
 import msgspec
 
 from waveimport.errors import BadToml, BadValue, ConfigError, UnknownKey
+from waveimport.simulator.account_time import DATE_FORMAT, TIME_ZONE, AccountTime
 from waveimport.simulator.schema import TABLES
 
 
@@ -113,6 +116,8 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes_seed: int = 1
     one_world: bool = True
     catalogue: bool = True
+    time_zone: str = TIME_ZONE
+    date_format: str = DATE_FORMAT
     fault: tuple[Fault, ...] = ()
 
     @property
@@ -197,6 +202,10 @@ def check(faults: Faults) -> Faults:
         raise msgspec.ValidationError("only the seeds may be negative, and row_cap is at least 1")
     if faults.token_seconds <= 0:
         raise msgspec.ValidationError("token_seconds must be above 0")
+    try:
+        AccountTime(faults.time_zone, faults.date_format)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
     for fault in faults.fault:
         if not 0 <= fault.probability <= 1 or fault.seconds < 0 or min(fault.requests, default=1) < 1:
             raise msgspec.ValidationError(f"a probability lies in 0..1, seconds and requests above: {fault.kind}")

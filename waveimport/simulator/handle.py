@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from waveimport.errors import UsageError
+from waveimport.simulator.account_time import AccountTime
 from waveimport.simulator.auth import Credentials, Login
 from waveimport.simulator.changes import Changes
 from waveimport.simulator.dataset import open_or_build
@@ -83,7 +84,8 @@ class Simulator:
         return server
 
     def _account(self, faults: Faults) -> Account:
-        queries = Queries(self.data, faults.hidden, faults.row_cap, faults.cap_mode, live=self._live)
+        times = AccountTime(faults.time_zone, faults.date_format)
+        queries = Queries(self.data, faults.hidden, faults.row_cap, faults.cap_mode, times, live=self._live)
         if not faults.changes_every:
             return Account(queries, Plan(faults))
         if not self._live:

@@ -10,6 +10,7 @@ from queue import Empty, LifoQueue
 
 import msgspec
 
+from waveimport.simulator.account_time import AccountTime
 from waveimport.simulator.dataset import connect
 from waveimport.simulator.dialect import Translator
 from waveimport.simulator.faults import CapMode
@@ -25,7 +26,8 @@ class Queries:
     threads.
 
     `role_hidden` are tables and columns that the role cannot see. `row_cap` is the number of rows of a query that the
-    service will ever show, 100,000 in a real account, and `cap_mode` how it behaves beyond.
+    service will ever show, 100,000 in a real account, and `cap_mode` how it behaves beyond. `times` are the account's
+    time zone and date format.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Queries:
         role_hidden: frozenset[str] = frozenset(),
         row_cap: int = 100_000,
         cap_mode: CapMode = CapMode.STOP,
+        times: AccountTime | None = None,
         *,
         live: bool = False,
     ) -> None:
         self._data = data
         self._live = live
+        self._times = times or AccountTime()
         self._translator = Translator(role_hidden)
         self._row_cap = row_cap
         self._cap_mode = cap_mode
@@ -108,6 +112,7 @@ class Queries:
             connection = self._idle.get_nowait()
         except Empty:
             connection = connect(self._data, live=self._live)
+            self._times.serve(connection)
         try:
             yield connection
         finally:

@@ -1,12 +1,12 @@
 """A typed piece of SQLite SQL, and the conversions between kinds that the dialect makes on its own.
 
 A NUMBER is either plain (an integer of scale 0, or a stored decimal text) or scaled: an integer expression worth
-value * 10**scale. Comparisons and arithmetic run on scaled integers, so that sums of money are exact.
+value * 10**scale. Comparisons and arithmetic run on scaled integers, so that sums of money are exact. Times go through
+the functions of account_time.py where the account's zone or date format matters.
 """
 
 from dataclasses import dataclass
 
-from waveimport.simulator.dateformats import LOCAL_OFFSET, UTC_OFFSET, account_format
 from waveimport.simulator.refusals import unsupported
 from waveimport.simulator.schema import Kind
 
@@ -56,9 +56,9 @@ def text(value: Typed) -> str:
         case Kind.TEXT | Kind.FLAG:
             return value.sql
         case Kind.DATE | Kind.NAIVE:
-            return account_format(value.sql)
+            return f"account_date({value.sql})"
         case Kind.TIMESTAMP:
-            return account_format(local_time(value))
+            return f"account_date({local_time(value)})"
         case Kind.FLOAT:
             return f"CASE WHEN {value.sql} IS NULL THEN NULL ELSE printf('%.15g', {value.sql}) END"
         case Kind.NUMBER:
@@ -77,7 +77,7 @@ def local_time(value: Typed) -> str:
     """Return a time as "YYYY-MM-DD HH:MM:SS" of the account's time zone; a DATE is its midnight, as in Oracle."""
     match value.kind:
         case Kind.TIMESTAMP:
-            return f"datetime({value.sql}, '{LOCAL_OFFSET}')"
+            return f"account_local({value.sql})"
         case Kind.DATE:
             return f"({value.sql} || ' 00:00:00')"
         case Kind.NAIVE:
@@ -87,7 +87,7 @@ def local_time(value: Typed) -> str:
 
 
 def _utc(value: Typed) -> str:
-    return value.sql if value.kind is Kind.TIMESTAMP else f"datetime({value.sql}, '{UTC_OFFSET}')"
+    return value.sql if value.kind is Kind.TIMESTAMP else f"account_utc({value.sql})"
 
 
 def comparable(left: Typed, right: Typed) -> tuple[str, str]:

@@ -84,7 +84,8 @@ def test_a_record_that_is_not_there_is_not_found(get: Get) -> None:
 
 
 def test_another_form_than_the_json_schema_is_not_served(get: Get) -> None:
-    assert get("/customer", Accept="application/swagger+json").status_code == 406
+    for record in ("", "/customer"):
+        assert get(record, Accept="application/swagger+json").status_code == 406
 
 
 def test_the_catalogue_needs_a_login(simulator: Simulator) -> None:

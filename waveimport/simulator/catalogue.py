@@ -20,6 +20,7 @@ from waveimport.simulator.schema import TABLES, Column, Kind
 
 PATH: Final = "/services/rest/record/v1/metadata-catalog"
 SCHEMA: Final = "application/schema+json"
+OPEN_API: Final = "application/swagger+json"
 
 _TABLE_OF: Final = {
     "customer": "customer",
@@ -122,5 +123,5 @@ def _type(column: Column) -> dict[str, str]:
 
 
 def _links(href: str) -> list[dict[str, str]]:
-    kinds = (("canonical", "application/json"), ("alternate", "application/swagger+json"), ("alternate", SCHEMA))
+    kinds = (("canonical", "application/json"), ("alternate", OPEN_API), ("alternate", SCHEMA))
     return [{"rel": relation, "href": href, "mediaType": media} for relation, media in kinds]

@@ -288,10 +288,14 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.server.account.plan.faults
         if not faults.catalogue:
             raise catalogue_forbidden()
-        if not record:
+        accepted = self.headers.get("Accept", "")
+        if not record and catalogue.OPEN_API not in accepted:
             return _Reply(200, catalogue.listing(faults.hidden, self.server.base_url), _COLLECTION, {})
-        if catalogue.SCHEMA not in self.headers.get("Accept", ""):
-            raise Refusal(406, "NOT_ACCEPTABLE", f"Only {catalogue.SCHEMA} is served here.")
+        if not record or catalogue.SCHEMA not in accepted:
+            # The service would serve OpenAPI too: better no answer than another than the one that was asked for.
+            raise Refusal(
+                406, "NOT_ACCEPTABLE", f"Only {catalogue.SCHEMA} of one record, and the list, are served here."
+            )
         return _Reply(200, catalogue.schema(record, faults.hidden), f"{catalogue.SCHEMA}; charset=UTF-8", {})
 
     def _refused_login(self, resource: Resource) -> Refusal:

@@ -91,6 +91,12 @@ def change(live: Simulator, sql: str, *values: Any) -> None:
         account.commit()
 
 
+def log_deletion(live: Simulator, number: int, kind: int) -> None:
+    """Note in the account's log, and nowhere else, that a record of that kind was deleted just now."""
+    columns = "recordid, recordtypeid, type, deleteddate, iscustomlist, iscustomrecord, iscustomtransaction"
+    change(live, f"INSERT INTO deletedrecord ({columns}) VALUES (?, ?, 'x', ?, 'F', 'F', 'F')", number, kind, now())
+
+
 def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
@@ -358,7 +364,7 @@ def test_rows_that_are_gone_may_be_marked_or_kept_and_those_that_come_back_are_t
     change(live, 'DELETE FROM "transaction" WHERE id = ?', number)
     change(live, "DELETE FROM customer WHERE id = 1002")
     for gone in (number, 1002):
-        change(live, "INSERT INTO deletedrecord VALUES (?, 1, NULL, NULL, 'x', ?)", gone, now())
+        log_deletion(live, gone, 1)
     change(live, "UPDATE transactionline SET mainline = 'F' WHERE uniquekey = ?", line)
     owner = f'(SELECT "transaction" FROM transactionline WHERE uniquekey = {line})'
     change(live, f'UPDATE "transaction" SET lastmodifieddate = ? WHERE id = {owner}', now())
@@ -544,7 +550,7 @@ def test_a_record_that_is_hidden_during_a_daily_run_keeps_its_rows_and_its_water
     imported(project)
     (vendor,) = project.query("SELECT MIN(id) FROM vendor", landing=True)[0]
     before = project.query("SELECT COUNT(*) FROM vendor", landing=True)
-    change(live, "INSERT INTO deletedrecord VALUES (?, 1, NULL, NULL, 'x', ?)", vendor, now())
+    log_deletion(live, vendor, 1)
     change(live, "UPDATE vendor SET phone = 'meanwhile', lastmodifieddate = ? WHERE id = ?", now(), vendor)
     change(live, "ALTER TABLE vendor RENAME TO hidden")
     change(live, "CREATE TABLE vendor AS SELECT * FROM hidden WHERE 0")
@@ -561,7 +567,7 @@ def test_one_number_of_two_deleted_records_is_one_question(project: Project, liv
     imported(project)
     change(live, "DELETE FROM customer WHERE id = 1002")
     for kind in (-2, -5, 31):
-        change(live, "INSERT INTO deletedrecord VALUES (1002, ?, NULL, NULL, 'x', ?)", kind, now())
+        log_deletion(live, 1002, kind)
     imported(project)
     assert project.query("SELECT COUNT(*) FROM customer WHERE id = 1002", landing=True) == [(0,)]
 
@@ -587,7 +593,7 @@ def test_lines_whose_order_went_while_they_were_not_configured_go_on_the_next_fu
     (number,) = project.query("SELECT MIN(id) FROM salesorder", landing=True)[0]
     change(live, 'DELETE FROM "transaction" WHERE id = ?', number)
     change(live, 'DELETE FROM transactionline WHERE "transaction" = ?', number)
-    change(live, "INSERT INTO deletedrecord VALUES (?, 31, NULL, NULL, 'x', ?)", number, now())
+    log_deletion(live, number, 31)
     imported(project)
     project.records = whole
     project.write(DAILY)

@@ -65,6 +65,13 @@ def test_a_login_fault_refuses_a_good_login(with_faults: Put, ask: Ask) -> None:
     assert 'error="token_rejected"' in refused.headers["WWW-Authenticate"]
 
 
+def test_a_late_login_fault_takes_its_time(with_faults: Put, ask: Ask, simulator: Simulator) -> None:
+    """Seen in live accounts, after 61 seconds: https://github.com/julbrs/netsuite-api-client/issues/26."""
+    with_faults(fault=strike(FaultKind.LATE_LOGIN, seconds=0.2, requests=(2,)))
+    assert [ask(QUERY).status_code for _ in range(3)] == [200, 401, 200]
+    assert [entry.seconds >= 0.2 for entry in simulator.requests] == [False, True, False]
+
+
 def test_a_redirect_points_elsewhere(with_faults: Put, ask: Ask) -> None:
     with_faults(fault=strike(FaultKind.REDIRECT, location="http://127.0.0.1:9/x"))
     moved = ask(QUERY)

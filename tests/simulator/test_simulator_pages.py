@@ -178,6 +178,14 @@ def test_an_order_that_is_not_unique_differs_from_request_to_request(ask: Ask) -
         assert len(set(pages)) == 3
 
 
+def test_rows_that_rownum_takes_come_in_any_order_unless_they_were_ordered_before(ask: Ask) -> None:
+    def pages(query: str) -> set[tuple[str, ...]]:
+        return {tuple(item["id"] for item in ask(query).json()["items"]) for _ in range(3)}
+
+    assert len(pages("SELECT id FROM transaction WHERE ROWNUM <= 50")) == 3
+    assert len(pages("SELECT id FROM (SELECT id FROM transaction ORDER BY id) WHERE ROWNUM <= 50")) == 1
+
+
 def test_an_order_that_is_unique_stays(ask: Ask) -> None:
     query = "SELECT transaction, id FROM transactionline ORDER BY transaction DESC, id"
     assert ask(query).json()["items"] == ask(query).json()["items"]

@@ -169,7 +169,7 @@ class Changes:
 
     def _log(self, account: sqlite3.Connection, number: int, kind: int, name: str, at: str) -> None:
         account.execute(
-            "INSERT INTO deletedrecord (recordid, recordtypeid, scriptid, name, type, deleteddate)"
-            " VALUES (?, ?, NULL, ?, ?, ?)",
+            "INSERT INTO deletedrecord (recordid, recordtypeid, name, type, context, deletedby, deleteddate,"
+            " iscustomlist, iscustomrecord, iscustomtransaction) VALUES (?, ?, ?, ?, 'UIF', -5, ?, 'F', 'F', 'F')",
             (number, kind, f"{name} {number}", name, at),
         )

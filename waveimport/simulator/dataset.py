@@ -15,7 +15,7 @@ from waveimport.errors import UsageError
 from waveimport.simulator import mapping
 from waveimport.simulator.schema import TABLES, Table
 
-DATASET_VERSION = 2  # raised with every change of the mapping, so that a kept file of the old one is refused
+DATASET_VERSION = 3  # raised with every change of the mapping, so that a kept file of the old one is refused
 
 
 def build(path: Path, scale: float, progress: Callable[[str], None] | None = None) -> None:

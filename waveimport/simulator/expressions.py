@@ -40,13 +40,15 @@ _NULL = Typed("NULL", Kind.TEXT, constant=True)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One table in FROM: its alias, what it stands for, its visible columns, and its unique keys if known."""
+    """One table or subquery in FROM: its alias, what it stands for, its visible columns, and its unique keys, which a
+    subquery and a log have not."""
 
     alias: str
     table: str
     columns: Mapping[str, Typed]
     keys: tuple[tuple[str, ...], ...] = ()
     display: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    subquery: bool = False
 
 
 class Expressions:

@@ -29,7 +29,7 @@ a mistake.
     resource = "token"             # strikes requests for access tokens; by default "query"
     matching = "FROM transaction"  # only queries that contain this text, in any case
     times = 10                     # at most so often
-    seconds = 2.0                  # for "delay": wait so long; for "drip": take so long over the answer
+    seconds = 2.0                  # for "delay", "late_login": wait so long; for "drip": take so long over the answer
     location = "http://127.0.0.1:9/"  # for "redirect"
 
 A fault with neither `probability` nor `requests` strikes every request it is meant for. Of several that would strike
@@ -65,6 +65,7 @@ class FaultKind(StrEnum):
     DRIP = "drip"  # the true answer, slowly
     REDIRECT = "redirect"  # 302 to elsewhere
     LOGIN = "login"  # 401, though the login was right
+    LATE_LOGIN = "late_login"  # 401 after a while: what some accounts say to more requests than their limit, after 61 s
     DELAY = "delay"  # the true answer, late
     REVOKE = "revoke"  # every access token issued so far ends, the request's own too; then the true answer
 
@@ -155,7 +156,8 @@ class Plan:
             if fault.resource is resource and self._strikes(position, fault, number, query):
                 if fault.kind is FaultKind.DELAY:
                     return Blow(delay + fault.seconds, None)
-                return Blow(delay, fault)
+                late = fault.seconds if fault.kind is FaultKind.LATE_LOGIN else 0.0
+                return Blow(delay + late, fault)
         return Blow(delay, None)
 
     def _strikes(self, position: int, fault: Fault, number: int, query: str) -> bool:

@@ -1,6 +1,6 @@
 """One SELECT, from sqlglot's tree into the SQL over the account's file that pages it and counts it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from sqlglot import exp
@@ -85,7 +85,9 @@ class Select:
         if self._limit is None:
             paged += " LIMIT :_limit OFFSET :_offset"
         else:
-            paged = f"SELECT * FROM ({paged}) LIMIT :_limit OFFSET :_offset"
+            # Which rows ROWNUM takes of a table is arbitrary, and so is their order.
+            scrambled = " ORDER BY random()" if self._takes_any and not self._ordered_within else ""
+            paged = f"SELECT * FROM ({paged}){scrambled} LIMIT :_limit OFFSET :_offset"
         if len(names) > COLUMNS_MAXIMUM:
             return Statement("SELECT 0, CAST('[]' AS BLOB)", "SELECT 0", (), self._formats)
         nullable = {number: name for number, name in enumerate(names) if self._outputs[number].value.nullable}
@@ -131,7 +133,17 @@ class Select:
             if not isinstance(number, exp.Literal) or not str(number.this).isdigit():
                 raise unsupported("rows to fetch that are no number")
             return str(number.this)
-        return self._rownum if self._rownum is not None and not self._chooses_first else None
+        return self._rownum if self._takes_any else None
+
+    @property
+    def _takes_any(self) -> bool:
+        """Whether ROWNUM takes the rows that come first, in whichever order they come."""
+        return self._rownum is not None and not self._chooses_first
+
+    @property
+    def _ordered_within(self) -> bool:
+        """Whether the order of the rows is a subquery's, and stays."""
+        return len(self._sources) == 1 and self._sources[0].subquery and not self._chooses_first
 
     def _count_sql(self) -> str:
         rows = f"{self._rows()}{self._grouped()}"
@@ -170,7 +182,7 @@ class Select:
             columns = {
                 name: Typed(value.sql, value.kind, value.scale, value.scaled) for name, value in last.columns.items()
             }
-            self._sources[-1] = Source(last.alias, last.table, columns, last.keys, last.display)
+            self._sources[-1] = replace(last, columns=columns)
         if on is None:
             return f", {joined}"
         condition = Expressions(self._sources, self._formats, self._subquery).condition(on)
@@ -184,7 +196,7 @@ class Select:
                 o.name: Typed(f"{_name(alias)}.{_name(o.name)}", o.value.kind, o.value.scale, o.value.scaled)
                 for o in outputs
             }
-            self._add(Source(alias, alias, columns))
+            self._add(Source(alias, alias, columns, subquery=True))
             return f"({sql}) AS {_name(alias)}"
         if not isinstance(node, exp.Table) or node.args.get("db"):
             raise unsupported("what is no table in FROM")
@@ -345,9 +357,7 @@ class Select:
         """Tell whether the rows can come in one order only (or the order is a subquery's, and stays)."""
         if self._aggregated and not self._group:
             return True
-        if self._rownum is not None and not self._chooses_first:
-            return True
-        if len(self._sources) == 1 and not self._sources[0].keys and not self._chooses_first:
+        if self._takes_any or self._ordered_within:
             return True
         if self._group or self._tree.args.get("distinct"):
             return False

@@ -314,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise too_many_requests(plan.faults.retry_after_seconds)
             case FaultKind.SERVER_ERROR:
                 raise unexpected(f"{number:020d}".translate(str.maketrans("0123456789", "jrgbpylhsk")))
-            case FaultKind.LOGIN:
+            case FaultKind.LOGIN | FaultKind.LATE_LOGIN:
                 raise self._refused_login(resource)
             case FaultKind.UNAVAILABLE:
                 return _Reply(503, _MAINTENANCE, _HTML, {})

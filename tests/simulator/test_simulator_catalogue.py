@@ -101,6 +101,17 @@ def test_a_role_without_the_catalogue_may_still_query(get: Get, ask: Ask, with_f
     assert ask("SELECT id FROM customer").status_code == 200
 
 
+def test_a_role_without_suiteql_is_refused_every_query(get: Get, ask: Ask, with_faults: Callable[..., None]) -> None:
+    with_faults(suiteql=False)
+    refused = ask("SELECT 1 AS n FROM dual")
+    assert (refused.status_code, said(refused)) == (
+        400,
+        "Your current role does not have permission to perform this action.",
+    )
+    assert refused.json()["o:errorDetails"][0]["o:errorCode"] == "USER_ERROR"
+    assert get().status_code == 200
+
+
 def test_what_is_hidden_from_the_role_is_not_in_its_catalogue(
     get: Get, ask: Ask, with_faults: Callable[..., None]
 ) -> None:

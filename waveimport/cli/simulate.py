@@ -31,7 +31,7 @@ _OF_DEMO = ("oauthlib", "sqlglot")
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="A plan of faults, TOML or JSON: latency_seconds, slow_count_seconds, concurrency, hidden_tables, one_world, "
-    "catalogue, time_zone, date_format, [[fault]].",
+    "catalogue, suiteql, time_zone, date_format, [[fault]].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print address and credentials as one JSON object.")
 @click.pass_obj

@@ -19,6 +19,7 @@ a mistake.
     changes_seed = 1
     one_world = false              # an account without subsidiaries: neither the table nor the columns
     catalogue = false              # the role may not read the metadata catalogue: 403
+    suiteql = false                # the role may not query at all: 400 USER_ERROR
     time_zone = "America/Phoenix"  # the account's, in which it shows times and takes literals
     date_format = "M/D/YYYY"       # the account's, for dates that are not asked for by TO_CHAR
 
@@ -117,6 +118,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes_seed: int = 1
     one_world: bool = True
     catalogue: bool = True
+    suiteql: bool = True
     time_zone: str = TIME_ZONE
     date_format: str = DATE_FORMAT
     fault: tuple[Fault, ...] = ()

@@ -116,6 +116,11 @@ def catalogue_forbidden() -> Refusal:
     )
 
 
+def query_forbidden() -> Refusal:
+    """A role without the right to REST web services, or to SuiteQL in them."""
+    return Refusal(400, "USER_ERROR", "Your current role does not have permission to perform this action.")
+
+
 def no_such_record(name: str) -> Refusal:
     """A record that the metadata catalogue has not, or not for this role. The wording is not documented."""
     return Refusal(404, "INVALID_CONTENT", f"Record type '{name}' does not exist.", place=("o:errorPath", name))

@@ -32,6 +32,7 @@ from waveimport.simulator.refusals import (
     Refusal,
     bad_parameter,
     catalogue_forbidden,
+    query_forbidden,
     too_many_requests,
     unexpected,
 )
@@ -228,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
             resource = self._check_request()
             if resource != SUITEQL_PATH:
                 return blow, self._catalogue(resource.removeprefix(catalogue.PATH).strip("/"))
+            if not account.plan.faults.suiteql:
+                raise query_forbidden()
             asked.limit, asked.offset = _bounds(dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True)))
             url = self.server.base_url + SUITEQL_PATH
             page = account.queries.page(body.q, tuple(body.params), asked.limit, asked.offset, url)

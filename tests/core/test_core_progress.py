@@ -149,6 +149,7 @@ def test_the_published_object_has_its_fields() -> None:
                 "last_commit": "2026-11-22T12:00:00.000000Z",
             },
         ],
+        "requests": None,
         "owed": [],
         "alerts": [],
     }

@@ -37,6 +37,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from waveimport.core.limits import Limits
 from waveimport.core.multiset import digest
 from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
 from waveimport.errors import ExitCode
@@ -112,6 +113,11 @@ def use(source: ScriptedSource) -> None:
 
         def query(self, sql: str, *, limit: int = 1000, offset: int = 0) -> bytes:
             return source.query(sql, limit=limit, offset=offset)
+
+        limits = Limits(1, 1, 1, 1, 0)
+
+        def share(self, requests: int) -> None:
+            pass
 
         def stop(self) -> None:
             pass

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
+from waveimport.core.limits import Strike
 from waveimport.errors import LoginRefused, Stopped
-from waveimport.netsuite.gate import Admission, Gate, Verdict
+from waveimport.netsuite.gate import SLOWEST_ROUNDS, Admission, Gate, Verdict
 
 
 def doubted(bound: int = 3) -> Gate:
@@ -185,3 +187,45 @@ def test_beside_rivals_that_stay_429s_are_a_trickle_and_most_of_the_slots_are_us
             sent, limited, used = sent + len(admissions), limited + over, used + len(admissions) - over
     assert used / (360 * free) > 0.9
     assert limited / sent < 0.12
+
+
+def test_a_good_login_that_was_refused_under_load_cuts_as_a_429_does() -> None:
+    gate = Gate(8)
+    burst = [gate.enter() for _ in range(8)]
+    for admission in burst:
+        assert gate.leave(admission, Verdict.REFUSED, refusal=LoginRefused("no")) is None
+    lone = gate.enter()
+    assert gate.leave(lone, Verdict.ACCEPTED) is Strike.LOGIN_UNDER_LOAD
+    assert gate.limit == 6
+
+
+def test_where_it_strikes_again_and_again_one_more_is_tried_ever_more_seldom() -> None:
+    gate = Gate(5)
+    waits = []
+    for _ in range(7):
+        waits.append(rounds_until(gate, 4))
+        assert gate.leave(gate.enter(), Verdict.UNKNOWN, rate_limited=True) is Strike.RATE_LIMITED
+        assert gate.limit == 3
+    assert waits[0] == 0
+    assert [later > before for before, later in pairwise(waits[2:])] == [True, True, True, False]
+    assert waits[-1] <= SLOWEST_ROUNDS * 1.2
+
+
+def test_a_share_of_the_limit_bounds_it_from_the_next_request_on_and_is_given_back() -> None:
+    gate = Gate(5)
+    held = [gate.enter() for _ in range(5)]
+    gate.share(2)
+    assert (gate.limit, gate.bound) == (2, 2)
+    waiting, got = enter_in_thread(gate)
+    for admission in held[:3]:
+        gate.leave(admission, Verdict.ACCEPTED)
+    assert got == []
+    gate.leave(held[3], Verdict.ACCEPTED)
+    waiting.join(10)
+    assert gate.in_flight == 2
+    for admission in (held[4], *got):
+        assert isinstance(admission, Admission)
+        gate.leave(admission, Verdict.ACCEPTED)
+    gate.share(99)
+    assert gate.bound == 5
+    assert rounds_until(gate, 5) <= 4

@@ -11,6 +11,7 @@ import pytest
 from runtime_world import LINE, ORDER, ScriptedSource, bounds_of
 from sqlalchemy import text
 
+from waveimport.core.limits import Limits
 from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
 from waveimport.errors import (
     ConfigChanged,
@@ -49,6 +50,13 @@ class Client:
 
     def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
         return None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.limit, self.limit, 1, self.limit, 0)
+
+    def share(self, requests: int) -> None:
+        """Take no notice."""
 
     def stop(self) -> None:
         """End."""

@@ -42,6 +42,12 @@ def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
     if job.lease_owner is not None and job.lease_expires_at is not None:
         state = "lapsed at" if job.lease_expires_at < job.now else "until"
         yield f"lease: {job.lease_owner}, token {job.lease_token}, {state} {job.lease_expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    if job.requests is not None:
+        why = "" if job.requests.reason is None else f": {job.requests.reason}"
+        yield (
+            f"requests: {job.requests.in_flight} in flight, {job.requests.allowed} of {job.requests.configured}"
+            f" allowed{why}"
+        )
     if job.error:
         yield f"error: {job.error}"
     yield ""

@@ -1,7 +1,7 @@
 """A job in the numbers that people and programs watch: the object of `status --json`, and what derives from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -59,9 +59,20 @@ class OwedBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests of the run at work, as it told last: `allowed` of `configured` may be in flight, for `reason`."""
+
+    account: str
+    configured: int
+    allowed: int
+    in_flight: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
     """A job at the moment `now` (of the database's clock). Moments are UTC, without zone, as the database has them.
-    `owed` is of its profile, whatever job failed it."""
+    `owed` is of its profile, whatever job failed it; `requests` is None where no run is at work."""
 
     job_id: str
     profile: str
@@ -77,6 +88,7 @@ class JobProgress:
     waves: tuple[WaveProgress, ...]
     now: datetime
     owed: tuple[OwedBatch, ...] = ()
+    requests: Requests | None = None
 
     @property
     def rows(self) -> int:
@@ -155,6 +167,7 @@ def job_object(job: JobProgress, alerts: tuple[Alert, ...]) -> dict[str, Any]:
             }
             for wave in job.waves
         ],
+        "requests": None if job.requests is None else asdict(job.requests),
         "owed": [
             {
                 "job_id": owed.job_id,

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 from weakref import WeakSet
@@ -24,6 +25,7 @@ from requests.auth import AuthBase
 from tenacity import RetryCallState, Retrying
 from urllib3.exceptions import HTTPError
 
+from waveimport.core.limits import Limits, Strike
 from waveimport.core.settings import NetSuiteSettings
 from waveimport.errors import (
     BadReply,
@@ -145,7 +147,10 @@ class SuiteQLClient:
         self._policy = Policy(attempts, random)
         self._monotonic = monotonic
         self._sleep = sleep
+        self._epoch_seconds = epoch_seconds
+        self._last_strike: tuple[float, Strike] | None = None
         self._login = self._way_to_log_in(settings, epoch_seconds)
+        self._configured = settings.concurrency
         self._gate = Gate(settings.concurrency)
         self._halted = threading.Event()
         self._local = _Local()
@@ -174,6 +179,24 @@ class SuiteQLClient:
     def limit(self) -> int:
         """Requests that may be in flight at a time now; below the configured `concurrency` after a 429."""
         return self._gate.limit
+
+    @property
+    def limits(self) -> Limits:
+        """The requests that may be in flight now, and by what they were cut; `runs` is the caller's to know."""
+        struck = self._last_strike
+        return Limits(
+            configured=self._configured,
+            share=self._gate.bound,
+            runs=1,
+            allowed=self._gate.limit,
+            in_flight=self._gate.in_flight,
+            struck_at=None if struck is None else datetime.fromtimestamp(struck[0], UTC),
+            strike=None if struck is None else struck[1],
+        )
+
+    def share(self, requests: int) -> None:
+        """Have no more than so many requests in flight from now on; those configured at most."""
+        self._gate.share(requests)
 
     @property
     def in_flight(self) -> int:
@@ -292,7 +315,9 @@ class SuiteQLClient:
                 if verdict is Verdict.REFUSED and isinstance(error, LoginRefused):
                     refusal = error
                 limited = isinstance(error, RateLimited)
-                self._gate.leave(admission, verdict, refusal=refusal, rate_limited=limited)
+                strike = self._gate.leave(admission, verdict, refusal=refusal, rate_limited=limited)
+                if strike is not None:
+                    self._last_strike = (self._epoch_seconds(), strike)
             self._note(error)
             if error is None:
                 return reply.body

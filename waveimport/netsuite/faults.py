@@ -57,12 +57,13 @@ from waveimport.netsuite.gate import Verdict
 SERVER_FAULT_ATTEMPTS = 3
 RETRY_AFTER_MAX_SECONDS = 300.0
 
-# First step and ceiling of the growing delays, by class. A 429 clears as soon as some other request ends.
+# First step and ceiling of the growing delays, by class. A fault that passes is over at once; one that does not is the
+# batch's to wait for, whose own delays grow on from there.
 _DELAYS: dict[type[SourceError], tuple[float, float]] = {
-    RateLimited: (1.0, 30.0),
-    ServerFault: (2.0, 30.0),
-    SourceDown: (1.0, 60.0),
-    GarbledReply: (2.0, 60.0),
+    RateLimited: (0.5, 30.0),
+    ServerFault: (0.5, 30.0),
+    SourceDown: (0.5, 60.0),
+    GarbledReply: (0.5, 60.0),
 }
 
 _DETAIL_MAX_CHARACTERS = 500

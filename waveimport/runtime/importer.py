@@ -35,6 +35,7 @@ from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
 from waveimport.runtime.reconciliation import reconcile
+from waveimport.runtime.sharing import AccountShare
 from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
@@ -222,6 +223,7 @@ class _Run:
         self.on_turn = on_turn
         self.stack = stack
         self.destination = writer.database
+        self.share: AccountShare | None = None
 
     def go(self) -> RunResult:
         """Choose the job, take its lease, work."""
@@ -453,6 +455,8 @@ class _Run:
         self.writer.be_patient(0.0)
         try:
             self.writer.transact(lambda connection: lease.release(connection, held))
+            if self.share is not None:
+                self.share.leave()
         except WaveImportError as error:
             log.debug("neither lease nor batches were given back; they lapse, or are taken over: %s", error.message)
 
@@ -478,12 +482,18 @@ class _Run:
             last = client.health.last_success
             return last is not None and last > moment
 
+        share = AccountShare(self.writer, client, settings.netsuite.account, held)
+        self.share = share
+
+        def on_turn() -> None:
+            share.beat()
+            self.on_turn(job.job_id)
+
         coordinator = Coordinator(
             writer=self.writer,
             lease=held,
             settings=settings.run,
-            # A batch that waits to ask again leaves its slot to another, or the limit would stand half empty.
-            slots=lambda: min(settings.run.workers, client.limit + client.pausing),
+            slots=lambda: min(settings.run.workers, _batches_at_work(client)),
             trigger=self.options.trigger,
             source=SourceHealth(failing_since=lambda: client.health.failing_since, halt=client.stop),
             fetch=lambda reports: Fetcher(
@@ -499,7 +509,7 @@ class _Run:
             ),
             step_seconds=CLIENT_ATTEMPTS * (TOKEN_SECONDS_MAX + timeout) + STEP_MARGIN_SECONDS,
             fraction=random.random,
-            on_turn=lambda: self.on_turn(job.job_id),
+            on_turn=on_turn,
         )
         self.switch.attach(coordinator)
         timer: threading.Timer | None = None
@@ -540,6 +550,12 @@ class _Run:
             return RunResult(outcome.error.exit_code, job.job_id, error=outcome.error)
         assert outcome.stop is not None, "it ended for one of the three reasons"
         return _stopped(outcome.stop, job.job_id)
+
+
+def _batches_at_work(client: SuiteQLClient) -> int:
+    """Return how many batches keep every request slot in use: one that waits to ask again leaves its slot to another,
+    and so does one whose last page is landing, which takes a hundredth of the time or a tenth."""
+    return client.limit + client.pausing + 1 + client.limit // 5
 
 
 def _blame_the_clock(refusal: LoginRefused, ahead_seconds: float | None) -> None:

@@ -6,9 +6,9 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from waveimport.core.progress import JobProgress, OwedBatch, WaveProgress
+from waveimport.core.progress import JobProgress, OwedBatch, Requests, WaveProgress
 from waveimport.core.waves import BatchKind, BatchStatus, WaveKind, WaveStatus
-from waveimport.store import debts
+from waveimport.store import debts, sharing
 from waveimport.store.dialect import now
 from waveimport.store.jobs import get_job
 from waveimport.store.tables import wave_batches, wave_coordination
@@ -84,6 +84,7 @@ def read_progress(connection: Connection, job_id: str) -> JobProgress:
             for row in waves
         ),
         now=connection.execute(select(now())).scalar_one(),
+        requests=None if (told := sharing.told(connection, job.job_id)) is None else Requests(*told),
         owed=tuple(
             OwedBatch(debt.job_id, debt.batch_id, debt.record, debt.error, debt.carried_by, debt.carried_as)
             for debt in debts.standing(connection, job.profile)

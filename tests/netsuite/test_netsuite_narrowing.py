@@ -5,8 +5,17 @@ from dataclasses import replace
 import pytest
 
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
-from waveimport.netsuite.narrowing import alive, changed, changed_parents, deleted, left
-from waveimport.netsuite.suiteql import page_query
+from waveimport.netsuite.narrowing import (
+    alive,
+    changed,
+    changed_parents,
+    deleted,
+    left,
+    of_family,
+    touched,
+    touched_keys,
+)
+from waveimport.netsuite.suiteql import count_query, page_query
 
 SINCE = "2026-03-01 02:30:00"
 ID = Column("id", ColumnKind.INTEGER, target="id")
@@ -80,3 +89,34 @@ def test_a_parent_of_another_kind_or_none_is_never_asked_for() -> None:
     """A contact may be of a customer, of a vendor or of nobody."""
     narrowed = changed_parents(LINE, [replace(ORDER, where=None)], SINCE)
     assert narrowed.where == f"{NOW_ON} AND t.transaction IN (SELECT id FROM transaction)"
+
+
+def test_a_derived_record_is_counted_over_the_parents_of_its_family() -> None:
+    lines = "SELECT id FROM transactionline WHERE transaction IN (SELECT id FROM transaction WHERE (type = 'SalesOrd'))"
+    assert count_query(of_family(TAX, [LINE, ORDER])) == (
+        f"SELECT COUNT(*) AS n FROM tax t WHERE ((amount <> 0) AND t.transaction IN ({lines}))"
+    )
+
+
+def test_lines_are_touched_by_their_own_cursor_or_by_that_of_any_above() -> None:
+    """Inside a subquery columns stand alone: `t` is the table that is counted."""
+    orders = "SELECT id FROM transaction WHERE (type = 'SalesOrd')"
+    since = NOW_ON.replace("t.", "")
+    narrowed = touched(LINE, [ORDER], SINCE)
+    assert narrowed is not None
+    assert narrowed.where == (
+        f"t.transaction IN ({orders}) AND (({NOW_ON}) OR t.transaction IN ({orders} AND {since}))"
+    )
+    silent = replace(LINE, cursor=None)
+    narrowed = touched(replace(TAX, cursor=None), [silent, ORDER], SINCE)
+    assert narrowed is not None
+    lines = "SELECT id FROM transactionline WHERE transaction IN ({})"
+    assert narrowed.where == (
+        f"(amount <> 0) AND t.transaction IN ({lines.format(orders)})"
+        f" AND (t.transaction IN ({lines.format(f'{orders} AND {since}')}))"
+    )
+    assert touched(silent, [replace(ORDER, cursor=None)], SINCE) is None
+
+
+def test_what_was_touched_may_never_have_been_the_records() -> None:
+    assert page_query(touched_keys(ORDER, SINCE)) == f"SELECT t.id FROM transaction t WHERE ({NOW_ON}) ORDER BY t.id"

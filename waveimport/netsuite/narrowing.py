@@ -1,4 +1,5 @@
-"""Which rows of a record a query of an incremental job is about: the record again, narrowed by its `where`.
+"""Which rows of a record a query is about that reads or counts not all of its table: the record again, narrowed by its
+`where`.
 
 A record that is narrowed is asked by the same queries as any other, so that paging, ranges and counting have one form.
 
@@ -9,7 +10,7 @@ Source: Oracle, "SuiteQL Syntax and Examples": TO_DATE is never mixed with TO_TI
 condition stand side by side is our own precaution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,15 +74,47 @@ def changed_parents(record: RecordSettings, ancestors: Sequence[RecordSettings],
     assert record.parent_key is not None
     parent = record.column(record.parent_key)
     only = replace(record, columns=(parent,), key=(parent.name,), where=None, derived_from=None, parent_key=None)
-    return _narrowed(only, _since(record, since), f"{column_name(parent.name)} IN ({_within(ancestors)})")
+    return _narrowed(only, _since(record, since), _of_parents(record, ancestors, {}))
 
 
-def _within(ancestors: Sequence[RecordSettings]) -> str:
-    """Return the SELECT of the keys that the first ancestor has."""
+def of_family(record: RecordSettings, ancestors: Sequence[RecordSettings]) -> RecordSettings:
+    """Return a derived record narrowed to the rows of parents that its family has, `ancestors` being as for
+    `changed_parents`. These are all that an import can have: its rows are fetched by their parents."""
+    return _narrowed(record, _of_parents(record, ancestors, {}))
+
+
+def touched(record: RecordSettings, ancestors: Sequence[RecordSettings], since: str) -> RecordSettings | None:
+    """Return a derived record narrowed to the family's rows that have changed at `since` or later, by their own cursor
+    or by that of an ancestor; None where none of them has one."""
+    ways = [] if record.cursor is None else [f"({_since(record, since)})"]
+    for one in ancestors:
+        if one.cursor is not None:
+            ways.append(_of_parents(record, ancestors, {one.name: _since(one, since, table="")}))
+    if not ways:
+        return None
+    return _narrowed(record, _of_parents(record, ancestors, {}), f"({' OR '.join(ways)})")
+
+
+def touched_keys(record: RecordSettings, since: str) -> RecordSettings:
+    """Return the keys of the table's rows that have changed at `since` or later, whether they are, were or never have
+    been the record's by its `where`. Raises ValueError without a cursor."""
+    return _narrowed(replace(_key_only(record), where=None), _since(record, since))
+
+
+def _of_parents(record: RecordSettings, ancestors: Sequence[RecordSettings], also: Mapping[str, str]) -> str:
+    assert record.parent_key is not None
+    return f"{column_name(record.parent_key)} IN ({_within(ancestors, also)})"
+
+
+def _within(ancestors: Sequence[RecordSettings], also: Mapping[str, str]) -> str:
+    """Return the SELECT of the keys that the first ancestor has. `also` holds further conditions, by record, whose
+    columns stand without a table's name: `t` is the outer query's."""
     first, *rest = ancestors
     conditions = [f"({first.where})"] if first.where else []
+    if first.name in also:
+        conditions.append(also[first.name])
     if rest and first.parent_key is not None:
-        conditions.append(f"{name_of(first.parent_key)} IN ({_within(rest)})")
+        conditions.append(f"{name_of(first.parent_key)} IN ({_within(rest, also)})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {name_of(first.key[0])} FROM {name_of(first.table)}{where}"
 
@@ -90,15 +123,15 @@ def _key_only(record: RecordSettings) -> RecordSettings:
     return replace(record, columns=(record.column(record.key[0]),), key=record.key[:1])
 
 
-def _since(record: RecordSettings, since: str) -> str:
+def _since(record: RecordSettings, since: str, table: str = "t.") -> str:
     if record.cursor is None:
         raise ValueError(f"{record.name} has no cursor")
     column = record.column(record.cursor)
     day = (datetime.strptime(since, MOMENT_FORMAT) - _ZONES).strftime("%Y-%m-%d")
-    coarse = f"{column_name(column.name)} >= TO_DATE('{day}','YYYY-MM-DD')"
+    coarse = f"{column_name(column.name, table)} >= TO_DATE('{day}','YYYY-MM-DD')"
     if column.kind is ColumnKind.DATE:
         return coarse
-    return f"{coarse} AND {comparable(column)} >= '{since}'"
+    return f"{coarse} AND {comparable(column, table)} >= '{since}'"
 
 
 def _narrowed(record: RecordSettings, *conditions: str) -> RecordSettings:

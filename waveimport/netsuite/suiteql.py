@@ -47,6 +47,11 @@ def bounds_query(record: RecordSettings) -> str:
     return f"SELECT {selected} FROM {name_of(record.table)} t{_where(_configured(record))}"
 
 
+def count_query(record: RecordSettings) -> str:
+    """Return the query that counts a record and asks nothing else: `SELECT COUNT(*) AS n FROM transaction t`."""
+    return f"SELECT COUNT(*) AS n FROM {name_of(record.table)} t{_where(_configured(record))}"
+
+
 def page_query(
     record: RecordSettings,
     *,
@@ -159,20 +164,24 @@ def _selected(column: Column, reply_key: str) -> str:
     return f"{expression} AS {reply_key}"
 
 
-def comparable(column: Column) -> str:
-    """Return the expression that is selected, compared and ordered by: all three the same, or pages would not meet."""
+def comparable(column: Column, table: str = "t.") -> str:
+    """Return the expression that is selected, compared and ordered by: all three the same, or pages would not meet.
+
+    `table` goes before the column: nothing inside a subquery, whose table has no name of its own.
+    """
+    name = column_name(column.name, table)
     match column.kind:
         case ColumnKind.DATE:
-            return f"TO_CHAR({column_name(column.name)},'YYYY-MM-DD')"
+            return f"TO_CHAR({name},'YYYY-MM-DD')"
         case ColumnKind.TIMESTAMP:
-            return f"TO_CHAR(SYS_EXTRACT_UTC({column_name(column.name)}),'YYYY-MM-DD HH24:MI:SS')"
+            return f"TO_CHAR(SYS_EXTRACT_UTC({name}),'YYYY-MM-DD HH24:MI:SS')"
         case _:
-            return column_name(column.name)
+            return name
 
 
-def column_name(name: str) -> str:
-    """Return a column of the queried table, which is `t`."""
-    return f"t.{name_of(name)}"
+def column_name(name: str, table: str = "t.") -> str:
+    """Return a column of the queried table, which is `t`; see `comparable` for another."""
+    return f"{table}{name_of(name)}"
 
 
 def name_of(name: str) -> str:

@@ -1,19 +1,24 @@
-"""What the batches of a job say has landed, and what stands in the destination: two counts that must be one.
+"""What the batches of a job say has landed, and what stands in the destination: two counts that must be one. The second
+is compared with the source too.
 
 Read-only, and a row at a time: a comparison costs the same memory at a thousand rows and at ten million.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
+from waveimport.core.ranges import chunks
+from waveimport.core.settings import Deletes
 from waveimport.core.waves import LEASED, BatchKind
-from waveimport.store.destination import Target, quote
+from waveimport.store.destination import DELETED_COLUMN, Target, quote
 from waveimport.store.tables import wave_batches
 
 ROWS_AT_ONCE = 1_000
+KEYS_AT_ONCE = 500
 
 
 def at_work(connection: Connection, job_id: str) -> bool:
@@ -38,6 +43,44 @@ def rows_in_table(connection: Connection, target: Target, job_id: str) -> int:
     table = quote(connection, target.table)
     sql = text(f"SELECT COUNT(*) FROM {table} WHERE _job_id = :job")
     return int(connection.execute(sql, {"job": job_id}).scalar_one())
+
+
+def rows_there(connection: Connection, target: Target) -> int:
+    """Return how many rows a destination table has, whichever job wrote them; those marked as deleted are not there."""
+    where = f" WHERE {DELETED_COLUMN} IS NULL" if target.record.deletes is Deletes.SOFT else ""
+    return int(connection.execute(text(f"SELECT COUNT(*) FROM {quote(connection, target.table)}{where}")).scalar_one())
+
+
+def rows_below(connection: Connection, line: Sequence[Target], keys: Sequence[int | str], job_id: str | None) -> int:
+    """Return how many rows of a derived record's table derive from some keys of its main record.
+
+    `line` is the record, its parent and so on up to a child of the main record. Only rows that a job has written last,
+    where it is given; those marked as deleted are not there.
+    """
+    conditions = ["{}"]
+    binds: dict[str, Any] = {}
+    if job_id is not None:
+        conditions.append("_job_id = :job")
+        binds["job"] = job_id
+    if line[0].record.deletes is Deletes.SOFT:
+        conditions.append(f"{DELETED_COLUMN} IS NULL")
+    within = f"{_parent_column(connection, line[-1])} IN :members"
+    for child, parent in zip(reversed(line[:-1]), reversed(line[1:]), strict=True):
+        key, table = quote(connection, parent.key_targets[0]), quote(connection, parent.table)
+        within = f"{_parent_column(connection, child)} IN (SELECT {key} FROM {table} WHERE {within})"
+    where = " AND ".join(conditions).format(within)
+    sql = text(f"SELECT COUNT(*) FROM {quote(connection, line[0].table)} WHERE {where}")
+    counting = sql.bindparams(bindparam("members", expanding=True))
+    return sum(
+        int(connection.execute(counting, {**binds, "members": list(part)}).scalar_one())
+        for part in chunks(keys, KEYS_AT_ONCE)
+    )
+
+
+def _parent_column(connection: Connection, target: Target) -> str:
+    record = target.record
+    assert record.parent_key is not None
+    return quote(connection, record.column(record.parent_key).target)
 
 
 def parents_of_batches(connection: Connection, job_id: str, record: str) -> Iterator[int | str]:

@@ -364,7 +364,8 @@ class JobCancelled(Fenced):
 class Reconciliation(WaveImportError):
     """Counted at the source and landed differ, beyond what changed meanwhile. The job is completed: every page that the
     service gave is in. The usual cause is a role that sees only a part of the rows, or a source that drops rows from
-    its pages."""
+    its pages; where whole tables were compared (once a week), rows that came or went without a change that a daily run
+    asks for: `waveimport run --full` mends that."""
 
     code = "WI-RUN-005"
     exit_code = ExitCode.RECONCILIATION

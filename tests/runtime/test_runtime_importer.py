@@ -20,6 +20,7 @@ from waveimport.errors import (
     LoginRefused,
     ModeConflict,
     QueryRefused,
+    Stopped,
     TableClash,
     WaveImportError,
 )
@@ -62,7 +63,7 @@ class Client:
         """Take no notice."""
 
     def stop(self) -> None:
-        """End."""
+        self.source.halted.set()
 
     def close(self) -> None:
         """End."""
@@ -432,6 +433,39 @@ def test_a_line_that_is_counted_and_never_sent_ends_in_exit_6_though_the_job_is_
     assert runs.query("SELECT status, reconciled_at FROM import_jobs") == [("completed", None)]
     assert "`line`: 31 rows counted at the source, 30 landed" in runs.query("SELECT error FROM import_jobs")[0][0]
     assert runs(settings=replace(runs.settings, run=replace(runs.settings.run, reconcile=False))).exit_code == 0
+
+
+def test_max_runtime_ends_a_count_of_a_completed_job_which_is_no_failure(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers: list[Any] = []
+
+    class Timer:
+        """Runs down when it is told to, unless it was cancelled."""
+
+        def __init__(self, seconds: float, then: Any, words: tuple[Any, ...]) -> None:
+            self.daemon, self.cancelled, self.then, self.words = True, False, then, words
+            timers.append(self)
+
+        def start(self) -> None:
+            """Start."""
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    def count(sql: str) -> None:
+        if "COUNT(*) AS n FROM lines" in sql:
+            (timer,) = timers
+            assert not timer.cancelled
+            timer.then(*timer.words)
+            assert runs.source.halted.is_set()
+            raise Stopped("stopped while NetSuite was answering")
+
+    monkeypatch.setattr(importer, "threading", SimpleNamespace(Timer=Timer))
+    runs.source.before = count
+    assert runs(max_runtime_seconds=60.0).exit_code is ExitCode.OK
+    assert runs.query("SELECT status, error, reconciled_at FROM import_jobs") == [("completed", None, None)]
+    assert timers[0].cancelled
 
 
 def test_rows_may_land_in_a_database_of_their_own(runs: Runs, tmp_path: Path) -> None:

@@ -512,19 +512,17 @@ class _Run:
             on_turn=on_turn,
         )
         self.switch.attach(coordinator)
-        timer: threading.Timer | None = None
         if self.options.max_runtime_seconds is not None:
             timer = threading.Timer(self.options.max_runtime_seconds, self.switch, (Stop.MAX_RUNTIME,))
             timer.daemon = True
             timer.start()
+            # It ends the counts of a reconciliation too: each may take the source minutes.
+            self.stack.callback(timer.cancel)
         try:
             return coordinator.run(), client
         except BaseException:
             client.stop()
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     def _result(self, job: Job, outcome: Outcome) -> RunResult:
         if outcome.status is JobStatus.COMPLETED:

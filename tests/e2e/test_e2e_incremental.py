@@ -252,7 +252,7 @@ def test_what_one_run_failed_to_read_is_owed_and_the_next_reads_it(project: Proj
     [(balance,)] = project.query("SELECT balance FROM customer WHERE id = 1002", landing=True)
     change(live, f'DELETE FROM "transaction" WHERE id = {gone}')
     change(live, f'DELETE FROM transactionline WHERE "transaction" = {gone}')
-    change(live, "INSERT INTO deletedrecord VALUES (?, 1, NULL, NULL, 'x', ?)", gone, now())
+    log_deletion(live, gone, 1)
     change(live, "UPDATE customer SET balance = 'much', lastmodifieddate = ? WHERE id = 1002", now())
     project.write(f"{DAILY}\nmax_tries = 1")
     result = run(project)

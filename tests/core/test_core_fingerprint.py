@@ -58,9 +58,9 @@ def test_the_hash_is_sha256_of_the_text() -> None:
     assert config_hash(text) != config_hash(text + " ")
 
 
-def test_every_setting_of_a_record_is_in_the_text() -> None:
+def test_every_setting_of_a_record_is_in_the_text_but_how_its_table_is_refreshed() -> None:
     kept = json.loads(redacted_text(SETTINGS))["records"]["customer"]
-    assert {*kept, "name"} == set(RecordSettings.__dataclass_fields__)
+    assert {*kept, "name", "refresh"} == set(RecordSettings.__dataclass_fields__)
     assert kept["columns"] == {"id": "integer", "balance": "decimal(15,2)"}
 
 

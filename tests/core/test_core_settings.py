@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from waveimport.core.settings import ColumnKind, Settings, parse_settings
+from waveimport.core.settings import ColumnKind, Refresh, Settings, parse_settings
 from waveimport.errors import BadRecords, BadValue, ConfigError, ConfigErrors, MissingKey, UnknownKey
 
 Document = dict[str, Any]
@@ -347,6 +347,16 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
      "records.customer.table_name", "`import_jobs` of record `customer` is reserved", "prefix"),
     ("destination of SQLite", [put("records.customer.table_name", "sqlite_x")], BadRecords,
      "records.customer.table_name", "is reserved", ""),
+    ("destination of a swap", [put("records.customer.table_name", "customer__new_0a1b2c3d")], BadRecords,
+     "records.customer.table_name", "is named as one of a swap", "another `table_name`"),
+    ("way to refresh", [put("records.customer.refresh", "swop")], BadValue, "records.customer.refresh",
+     "`refresh` in [records.customer] must be one of in_place, swap", "did you mean `swap`?"),
+    ("way of a derived record", [put("records.line.refresh", "swap")], BadRecords, "records.line.refresh",
+     "must be \"in_place\" as in [records.salesorder], not \"swap\"", "set it in [records.salesorder]"),
+    ("swap that forgets", [put("records.customer.refresh", "swap"), put("records.customer.deletes", "soft")],
+     BadRecords, "records.customer.deletes", "must be \"hard\" beside refresh = \"swap\"", "in_place"),
+    ("swap that forgets below", [put("records.salesorder.refresh", "swap"), put("records.line.deletes", "ignore")],
+     BadRecords, "records.line.deletes", "must be \"hard\" beside refresh = \"swap\"", "in_place"),
 ]  # fmt: skip
 
 
@@ -361,6 +371,12 @@ def test_a_mistake_is_named_with_place_and_mend(
     assert sentence in found[0].message
     assert found[0].help, "a mistake without a mend"
     assert mend in found[0].help
+
+
+def test_a_derived_record_is_refreshed_as_its_main_record_is() -> None:
+    settings = parse_settings(good(put("records.salesorder.refresh", "swap")))
+    assert [record.name for record in settings.records if record.refresh is Refresh.SWAP] == ["salesorder", "line"]
+    assert parse_settings(good(put("records.salesorder.refresh", "swap"), put("records.line.refresh", "swap")))
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -22,7 +22,8 @@ def redacted_text(settings: Settings) -> str:
 
     Credentials, `[run]`, the profile and the coordination database stay out: they may change while a job is
     unfinished. So do the user, password and parameters of the destination's URL. Rows that land
-    in the job's own database are bound to no place: they move with it.
+    in the job's own database are bound to no place: they move with it. `refresh` is not in it either: how a job
+    reaches its tables is decided when it is made, and kept with it.
     """
     apart = None if settings.one_database else settings.destination
     destination = _IN_THE_DATABASE if apart is None else _place_of(apart.url)

@@ -19,6 +19,7 @@ from waveimport.core.settings_types import (
     Deletes,
     NetSuiteSettings,
     RecordSettings,
+    Refresh,
     RunSettings,
     Settings,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Deletes",
     "NetSuiteSettings",
     "RecordSettings",
+    "Refresh",
     "RunSettings",
     "Settings",
     "parse_settings",

@@ -7,18 +7,19 @@ the derived rows are fetched while it is.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import Final
 
-from waveimport.core.names import target_name
+from waveimport.core.names import is_swap_name, target_name
 from waveimport.core.settings_reader import KeyPath, Mistakes, TableReader, did_you_mean, listed, nearest, type_name
-from waveimport.core.settings_types import Column, ColumnKind, Deletes, RecordSettings
+from waveimport.core.settings_types import Column, ColumnKind, Deletes, RecordSettings, Refresh
 from waveimport.errors import BadRecords, BadValue, MissingKey
 
 RECORD_KEYS: Final = (
     "columns", "table", "where", "key", "table_name", "depends_on", "derived_from", "parent_key", "cursor", "deletes",
+    "refresh",
 )  # fmt: skip
 
 RESERVED_TABLES: Final = frozenset({
@@ -43,10 +44,11 @@ _COLUMNS_EXAMPLE: Final = 'for example columns = { id = "integer", entityid = "t
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A record as read, with the destination name as it was configured."""
+    """A record as read, with the destination name as it was configured, and whether `refresh` was."""
 
     record: RecordSettings
     wanted_table: str
+    says_refresh: bool = False
 
 
 def read_records(
@@ -71,8 +73,7 @@ def read_records(
         drafts.append(_record(mistakes, name, table, elsewhere))
     records = tuple(draft.record for draft in drafts)
     _check_destinations(mistakes, drafts, prefix)
-    _check_relations(mistakes, records)
-    return records
+    return _refreshed(mistakes, drafts, _check_relations(mistakes, records))
 
 
 def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str, str]) -> _Draft:
@@ -100,10 +101,11 @@ def _record(mistakes: Mistakes, name: str, value: object, elsewhere: Mapping[str
         parent_key=reader.text("parent_key") or None,
         cursor=reader.text("cursor") or None,
         deletes=Deletes(reader.choice("deletes", list(Deletes), Deletes.HARD)),
+        refresh=Refresh(reader.choice("refresh", list(Refresh), Refresh.IN_PLACE)),
     )
     if columns:
         _check_columns_used(reader, record)
-    return _Draft(record, wanted_table)
+    return _Draft(record, wanted_table, says_refresh="refresh" in reader)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------
@@ -217,9 +219,14 @@ def _check_destinations(mistakes: Mistakes, drafts: list[_Draft], prefix: str) -
         if table in RESERVED_TABLES or table.startswith("sqlite_"):
             message = f"the destination table `{table}` of record `{record.name}` is reserved"
             mistakes.add(BadRecords, path, message, "set another `table_name`, or a `prefix` in [destination]")
+        if is_swap_name(table):
+            message = f"the destination table `{table}` of record `{record.name}` is named as one of a swap"
+            mistakes.add(BadRecords, path, message, "set another `table_name`, not ending in `__new_` or `__old_` and "
+                                                    "eight digits")  # fmt: skip
 
 
-def _check_relations(mistakes: Mistakes, records: tuple[RecordSettings, ...]) -> None:
+def _check_relations(mistakes: Mistakes, records: tuple[RecordSettings, ...]) -> dict[str, str]:
+    """Hold the records to each other; return the main record of each that has one."""
     by_name = {record.name: record for record in records}
     names = list(by_name)
     for record in records:
@@ -227,6 +234,33 @@ def _check_relations(mistakes: Mistakes, records: tuple[RecordSettings, ...]) ->
         _check_dependencies(mistakes, record, by_name)
     roots = _roots(mistakes, by_name)
     _check_cycles(mistakes, by_name, roots)
+    return roots
+
+
+def _refreshed(mistakes: Mistakes, drafts: list[_Draft], roots: Mapping[str, str]) -> tuple[RecordSettings, ...]:
+    """Return the records, the derived ones with the `refresh` of their main record: a family is swapped together.
+
+    What is marked as deleted or kept for ever stands in the old table only, so it cannot be had with a new one.
+    """
+    mains = {draft.record.name: draft.record.refresh for draft in drafts}
+    records = []
+    for draft in drafts:
+        record, root = draft.record, roots.get(draft.record.name)
+        path = ("records", record.name)
+        if root is not None:
+            if draft.says_refresh and record.refresh is not mains[root]:
+                mistakes.add(BadRecords, (*path, "refresh"),
+                             f"`refresh` in [records.{record.name}] must be \"{mains[root]}\" as in [records.{root}], "
+                             f"not \"{record.refresh}\": a main record and what derives from it are read in one way",
+                             f"leave it out, or set it in [records.{root}]")  # fmt: skip
+            record = replace(record, refresh=mains[root])
+        if record.refresh is Refresh.SWAP and record.deletes is not Deletes.HARD:
+            mistakes.add(BadRecords, (*path, "deletes"),
+                         f"`deletes` in [records.{record.name}] must be \"hard\" beside refresh = \"swap\", not "
+                         f"\"{record.deletes}\": the new table has only the rows that the source has",
+                         "set refresh = \"in_place\" to keep rows that are gone")  # fmt: skip
+        records.append(record)
+    return tuple(records)
 
 
 def _check_parent(mistakes: Mistakes, record: RecordSettings, names: list[str]) -> None:

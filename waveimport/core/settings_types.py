@@ -28,6 +28,14 @@ class Deletes(StrEnum):
     IGNORE = "ignore"
 
 
+class Refresh(StrEnum):
+    """How a full read of a record reaches its table: row by row while it runs, or as a whole at its end, by a table
+    beside it that takes its place."""
+
+    IN_PLACE = "in_place"
+    SWAP = "swap"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One configured column: its name at the source (as configured), its type, its name at the destination."""
@@ -44,7 +52,8 @@ class RecordSettings:
     """One `[records.<name>]` table.
 
     `key`, `parent_key` and `cursor` are source column names, all of them among `columns`. `table_name` is the safe
-    destination name (see `core.names`), still without the prefix.
+    destination name (see `core.names`), still without the prefix. `refresh` is that of the family: a derived record has
+    it from its main record.
     """
 
     name: str
@@ -58,6 +67,7 @@ class RecordSettings:
     parent_key: str | None = None
     cursor: str | None = None
     deletes: Deletes = Deletes.HARD
+    refresh: Refresh = Refresh.IN_PLACE
 
     def column(self, name: str) -> Column:
         """Return the column of that source name. Raises KeyError."""

@@ -344,6 +344,13 @@ class KeyTooWide(DatabaseError):
     exit_code = ExitCode.USAGE
 
 
+class TablesInUse(DatabaseError):
+    """A table is to take the place of another, and somebody has been reading the old one for too long; the job stays
+    as it is, the next run goes on."""
+
+    code = "WI-DB-007"
+
+
 # --- coordination -----------------------------------------------------------------------------------------------
 
 

@@ -160,13 +160,9 @@ def ensure_tables(
     KeyTooWide where MySQL could not make one. `fence` adds the fence table of a destination that is a database of its
     own.
     """
-    mysql = connection.dialect.name != "sqlite"
     added = check_tables(connection, targets, known or {})
     for target in targets:
-        for name, kind in added.get(target.table, {}).items():
-            table, column = quote(connection, target.table), quote(connection, name)
-            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column} {kind}{' NULL' if mysql else ''}"))
-            log.info("column `%s` was added to table `%s`", name, target.table)
+        add_columns(connection, target.table, added.get(target.table, {}))
         if target.table not in added:
             connection.execute(text(create_statement(connection, target).replace(":", "\\:")))
         _ensure_parent_index(connection, target)
@@ -180,6 +176,15 @@ def ensure_tables(
                 " PRIMARY KEY (job_id, batch_id))"
             )
         )
+
+
+def add_columns(connection: Connection, table: str, columns: Mapping[str, str]) -> None:
+    """Add columns, by name with their SQL types, to a table."""
+    null = "" if connection.dialect.name == "sqlite" else " NULL"
+    for name, kind in columns.items():
+        sql = f"ALTER TABLE {quote(connection, table)} ADD COLUMN {quote(connection, name)} {kind}{null}"
+        connection.execute(text(sql))
+        log.info("column `%s` was added to table `%s`", name, table)
 
 
 def check_tables(

@@ -40,8 +40,11 @@ def pieces(database: Database) -> list[int]:
     return database.run(lambda connection: list(connection.execute(text("SELECT n FROM piece ORDER BY n")).scalars()))
 
 
-def together(writer: Writer, works: list[Callable[[Any], Any]]) -> "list[Future[Any]]":
-    """Hand all of `works` in while the writer is busy, so that one group takes them; wait for the answers."""
+def together(
+    writer: Writer, works: list[Callable[[Any], Any]], alone: Callable[[Any], Any] | None = None
+) -> "list[Future[Any]]":
+    """Hand all of `works` in while the writer is busy, so that one group takes them, but for the one that is to be
+    `alone`; wait for the answers."""
     busy, go = threading.Event(), threading.Event()
 
     def hold(connection: Any) -> None:
@@ -55,7 +58,7 @@ def together(writer: Writer, works: list[Callable[[Any], Any]]) -> "list[Future[
 
     def one(work: Callable[[Any], Any], answer: "Future[Any]") -> None:
         try:
-            answer.set_result(writer.transact(work))
+            answer.set_result(writer.transact(work, alone=work is alone))
         except BaseException as error:
             answer.set_exception(error)
 
@@ -90,6 +93,27 @@ def test_work_that_waits_is_committed_together_and_told_after_the_commit(lite: D
     assert len(commits) == 2, "the one that was at work, then all ten"
     assert told_early == [False, False]
     assert pieces(lite) == list(range(10))
+    writer.close()
+
+
+def test_work_that_is_to_be_alone_sees_what_is_durable_and_nothing_joins_it(lite: Database) -> None:
+    writer = Writer(lite)
+    reader = Database.open_reader(lite.url)
+    seen: list[tuple[list[int], list[int]]] = []
+
+    def look(connection: Any) -> int:
+        own = list(connection.execute(text("SELECT n FROM piece ORDER BY n")).scalars())
+        seen.append((own, pieces(reader)))
+        return insert(9)(connection)
+
+    def later(connection: Any) -> int:
+        seen.append(([], pieces(reader)))
+        return insert(3)(connection)
+
+    answers = together(writer, [insert(1), insert(2), look, later], alone=look)
+    assert [answer.result() for answer in answers] == [1, 2, 9, 3]
+    assert seen == [([1, 2], [1, 2]), ([], [1, 2, 9])]
+    reader.close()
     writer.close()
 
 

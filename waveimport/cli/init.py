@@ -68,6 +68,8 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # [records.customer]
 # key = "id"                       # the default; a list of columns if only together they are unique
 # cursor = "lastmodifieddate"      # after the first import, runs read only what has changed since
+# deletes = "hard"                 # rows that are gone go; "soft" marks them in _deleted_at, "ignore" keeps them
+# refresh = "in_place"             # a full read goes row by row; "swap" loads beside the table and swaps at the end
 # columns = { id = "integer", entityid = "text", companyname = "text", email = "text", isinactive = "boolean", \
 lastmodifieddate = "timestamp" }
 

@@ -18,7 +18,7 @@ from typing import Any
 from waveimport.core.backoff import after_outage, after_refusal
 from waveimport.core.settings import RunSettings
 from waveimport.core.waves import BatchStatus, Decision, JobSnapshot, JobStatus, Trigger, decide
-from waveimport.errors import Fenced, LoginRefused, SourceDown, WaveImportError
+from waveimport.errors import Fenced, LoginRefused, SourceDown, TablesInUse, WaveImportError
 from waveimport.runtime import clock
 from waveimport.runtime.fetcher import Ended, Ending, Fetcher
 from waveimport.runtime.writer import Writer
@@ -81,7 +81,8 @@ class Reports:
 
 class Coordinator:
     """Runs one job to its end under a lease. `fetch` makes the fetcher, told how to report to this loop; `slots`
-    says how many batches may be at work, and may change while the job runs."""
+    says how many batches may be at work, and may change while the job runs; `complete` is what must be done before the
+    job is completed (see `store.waves.advance`), `complete_alone` that it is done elsewhere than in that commit."""
 
     def __init__(
         self,
@@ -97,6 +98,8 @@ class Coordinator:
         fraction: Callable[[], float],
         on_turn: Callable[[], None] = lambda: None,
         decide: Callable[[JobSnapshot], Decision] = decide,
+        complete: Callable[[Any], None] = lambda connection: None,
+        complete_alone: bool = False,
     ) -> None:
         self._writer = writer
         self._lease = lease
@@ -108,6 +111,9 @@ class Coordinator:
         self._fraction = fraction
         self._on_turn = on_turn
         self._decide = decide
+        self._complete = complete
+        self._complete_alone = complete_alone
+        self._in_use_since: float | None = None
         self._halted = threading.Event()
         self._fetcher = fetch(Reports(self._still_at_work, self._look, self._halted))
         self._flights: dict[tuple[str, int], _Flight] = {}
@@ -175,16 +181,22 @@ class Coordinator:
         while True:
             slots = max(1, self._slots())
             free = max(0, slots - len(self._flights))
-            snapshot, decision = self._writer.transact(
-                partial(
-                    waves.advance,
-                    lease=self._lease,
-                    limit=slots,
-                    free_slots=free,
-                    trigger=trigger,
-                    decide=self._decide,
+            try:
+                snapshot, decision = self._writer.transact(
+                    partial(
+                        waves.advance,
+                        lease=self._lease,
+                        limit=slots,
+                        free_slots=free,
+                        trigger=trigger,
+                        decide=self._decide,
+                        complete=self._complete,
+                    ),
+                    alone=self._complete_alone,
                 )
-            )
+            except TablesInUse as error:
+                self._wait_for_tables(error)
+                return None
             status = decision.job or snapshot.status
             if status not in (JobStatus.PENDING, JobStatus.PROCESSING):
                 return status
@@ -209,6 +221,15 @@ class Coordinator:
             wanted = sum(order.count for order in decision.dispatch)
             if not requeued and (handed == wanted or handed == 0):
                 return status
+
+    def _wait_for_tables(self, error: TablesInUse) -> None:
+        """Leave the completion to the next pass, so that leases are renewed meanwhile; for so long as an outage is
+        waited for."""
+        if self._in_use_since is None:
+            self._in_use_since = clock.monotonic()
+            log.warning("%s; trying again", error.message)
+        elif clock.monotonic() - self._in_use_since >= self._settings.give_up_after_seconds:
+            self._end_with(error)
 
     def _requeue(self, *, proven_dead: bool = False) -> int:
         total = 0

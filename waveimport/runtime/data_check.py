@@ -1,12 +1,16 @@
 """`check --data`: whether what the coordination tables say is so, of every job, and of the rows of the newest one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from waveimport.core.increments import family
 from waveimport.core.multiset import digest
 from waveimport.core.settings import RecordSettings, Settings
+from waveimport.core.waves import JobStatus
 from waveimport.errors import ExitCode, WaveImportError
 from waveimport.runtime.checkup import Finding, Level, failures_of
-from waveimport.store import audit, jobs, landed, schema
+from waveimport.store import audit, jobs, landed, schema, swap, watermarks
 from waveimport.store.destination import Target
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job
@@ -56,12 +60,20 @@ def _rows(settings: Settings, database: Database, job: Job) -> Iterator[Finding]
     waves = database.run(lambda connection: jobs.planned_waves(connection, job.job_id))
     of_job = {name for wave in waves for name in wave.records}
     records = [record for record in settings.records if record.name in of_job]
+    swapped = database.run(lambda connection: _swapped(settings, connection, job))
     apart = None if settings.one_database or settings.destination is None else settings.destination.url
     destination = database if apart is None else Database.open_reader(apart)
     try:
         wrong = 0
+        there = destination.run(swap.tables_there)
+        tables = {record.name: _target(settings, record) for record in settings.records}
+        for name in swapped.read_beside:
+            tables[name] = swap.where_rows_are(there, swap.swap_of(tables[name], job.job_id))
+        records = [record for record in records if record.name not in swapped.thrown_away]
         for record in records:
-            for message in _differences(settings, database, destination, job, record, by_batches.get(record.name, 0)):
+            for message in _differences(
+                settings, database, destination, job, record, by_batches.get(record.name, 0), tables
+            ):
                 wrong += 1
                 yield Finding(PART, Level.FAIL, message, _mend(job), exit_code=ExitCode.RECONCILIATION)
         if not wrong and job.mode == "incremental":
@@ -74,6 +86,24 @@ def _rows(settings: Settings, database: Database, job: Job) -> Iterator[Finding]
             destination.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """The records that a job has read beside their tables, and those of them whose rows it did not put in place."""
+
+    read_beside: set[str]
+    thrown_away: set[str]
+
+
+def _swapped(settings: Settings, connection: Any, job: Job) -> _Swapped:
+    families = [
+        {one.name for one in family(root, settings.records)}
+        for root in swap.swapped_roots(connection, job.job_id)
+        if any(record.name == root for record in settings.records)
+    ]
+    kept = watermarks.kept_records(connection, job.job_id) if job.status is JobStatus.COMPLETED else set()
+    return _Swapped(set().union(*families), set().union(*(each for each in families if each & kept)))
+
+
 def _mend(job: Job) -> str:
     return (
         f"rows were removed by hand, or lost: `waveimport cancel {job.job_id}` if need be, then `waveimport run --full`"
@@ -81,9 +111,15 @@ def _mend(job: Job) -> str:
 
 
 def _differences(
-    settings: Settings, database: Database, destination: Database, job: Job, record: RecordSettings, counted: int
+    settings: Settings,
+    database: Database,
+    destination: Database,
+    job: Job,
+    record: RecordSettings,
+    counted: int,
+    tables: Mapping[str, Target],
 ) -> Iterator[str]:
-    target = _target(settings, record)
+    target = tables[record.name]
     rows = destination.run(lambda connection: landed.rows_in_table(connection, target, job.job_id))
     if job.mode == "incremental":
         # A row may be read twice, or be found gone after it was read; never can more stand there than were read.
@@ -97,7 +133,7 @@ def _differences(
         return
     carried = database.run(lambda connection: digest(landed.parents_of_batches(connection, job.job_id, record.name)))
     there = destination.run(
-        lambda connection: digest(landed.keys_in_table(connection, _target(settings, parent), job.job_id))
+        lambda connection: digest(landed.keys_in_table(connection, tables[parent.name], job.job_id))
     )
     if carried != there:
         yield (

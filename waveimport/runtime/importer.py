@@ -17,7 +17,8 @@ from typing import Any
 from waveimport.core.fingerprint import config_hash, redacted_text
 from waveimport.core.graph import PlannedWave, plan_waves, select
 from waveimport.core.increments import Since, family
-from waveimport.core.settings import RecordSettings, Settings
+from waveimport.core.settings import RecordSettings, Refresh, Settings
+from waveimport.core.swaps import roots_to_swap
 from waveimport.core.waves import UNFINISHED_JOB, BatchStatus, JobStatus, Trigger
 from waveimport.errors import (
     DatabaseBusy,
@@ -39,6 +40,7 @@ from waveimport.runtime.sharing import AccountShare
 from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
+from waveimport.runtime.swap import Swaps
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, debts, jobs, lease, overview, schema, watermarks
 from waveimport.store.destination import (
@@ -54,6 +56,7 @@ from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job, NewJob
 from waveimport.store.lease import Held, Holder, Lease
 from waveimport.store.removal import removers
+from waveimport.store.swap import check_replaceable, is_to_be_tried_again
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
@@ -307,13 +310,15 @@ class _Run:
         return False
 
     def _again_in_place(self, failed: Job) -> bool:
-        """Whether a failed job is gone on with: the first full import, of which nothing may be left out. The failed
-        batches of others are owed, and the next job carries them beside what has changed since."""
+        """Whether a failed job is gone on with: the first full import, of which nothing may be left out, and once one
+        that is to swap. The failed batches of others are owed, and the next job carries them beside what has changed
+        since."""
         if self.options.full or self.options.incremental:
             return False
         return self.writer.transact(
             lambda connection: (
-                debts.is_first(connection, failed.job_id) and batches.has_unskipped_failure(connection, failed.job_id)
+                (debts.is_first(connection, failed.job_id) or is_to_be_tried_again(connection, failed.job_id))
+                and batches.has_unskipped_failure(connection, failed.job_id)
             )
         )
 
@@ -360,6 +365,7 @@ class _Run:
             since=since,
             keep=self._kept_watermarks(since),
             incremental=tuple(one.name for name in since for one in family(name, records)),
+            swapped=roots_to_swap(records, incremental=since, filled=filled),
         )
         job = self.writer.transact(lambda connection: jobs.create_job(connection, new))
         if job.job_id == job_id and self.writer.place is not None:
@@ -389,7 +395,11 @@ class _Run:
             self.stack.callback(self.writer.close)
             self.destination = apart
 
+        swapped = [target for target in targets if target.record.refresh is Refresh.SWAP]
+
         def prepare(connection: Any) -> Place:
+            if swapped:
+                check_replaceable(connection, swapped)
             ensure_tables(connection, targets, fence=apart is not None, known=known)
             upserts = {target.record.name: Upsert(connection, target) for target in targets}
             return Place(upserts, packet_bytes(connection), apart, removers(connection, targets))
@@ -431,10 +441,14 @@ class _Run:
                     )
                 )
                 log.info("%d failed batches are tried again", count)
+            swaps = self._swaps(held)
+            swaps.prepare()
             # From here on a database that goes away is waited for: the job is under way.
             self.writer.be_patient(self.settings.run.give_up_after_seconds)
-            outcome, client = self._coordinate(job, held)
+            outcome, client = self._coordinate(job, held, swaps)
             difference = None
+            if outcome.status is JobStatus.COMPLETED:
+                swaps.clear()
             if outcome.status is JobStatus.COMPLETED and self.settings.run.reconcile:
                 difference = reconcile(
                     self.writer, held, targets_of(self.settings, self.plan.records), client, self.destination
@@ -449,7 +463,12 @@ class _Run:
             return RunResult(ExitCode.RECONCILIATION, job.job_id, error=difference)
         if isinstance(outcome.error, LoginRefused):
             _blame_the_clock(outcome.error, client.clock_skew_seconds(clock.epoch_seconds()))
-        return self._result(job, outcome)
+        return self._result(job, outcome, swaps)
+
+    def _swaps(self, held: Lease) -> Swaps:
+        where = "" if self.destination is self.writer.database else self.destination.name
+        targets = targets_of(self.settings, self.plan.records)
+        return Swaps(self.writer, self.destination, held, targets, profile=self.settings.profile, where=where)
 
     def _release(self, held: Lease) -> None:
         self.writer.be_patient(0.0)
@@ -460,7 +479,7 @@ class _Run:
         except WaveImportError as error:
             log.debug("neither lease nor batches were given back; they lapse, or are taken over: %s", error.message)
 
-    def _coordinate(self, job: Job, held: Lease) -> tuple[Outcome, SuiteQLClient]:
+    def _coordinate(self, job: Job, held: Lease, swaps: Swaps) -> tuple[Outcome, SuiteQLClient]:
         settings = self.settings
         timeout = settings.run.request_timeout_seconds
         client = SuiteQLClient(
@@ -510,6 +529,8 @@ class _Run:
             step_seconds=CLIENT_ATTEMPTS * (TOKEN_SECONDS_MAX + timeout) + STEP_MARGIN_SECONDS,
             fraction=random.random,
             on_turn=on_turn,
+            complete=swaps.complete,
+            complete_alone=swaps.elsewhere,
         )
         self.switch.attach(coordinator)
         if self.options.max_runtime_seconds is not None:
@@ -524,15 +545,19 @@ class _Run:
             client.stop()
             raise
 
-    def _result(self, job: Job, outcome: Outcome) -> RunResult:
+    def _result(self, job: Job, outcome: Outcome, swaps: Swaps) -> RunResult:
         if outcome.status is JobStatus.COMPLETED:
-            return RunResult(ExitCode.OK, job.job_id)
+            left = f"left as it was, for the source shows no row: {_tables(swaps.left)}" if swaps.left else None
+            return RunResult(ExitCode.OK, job.job_id, left)
         if outcome.status is JobStatus.FAILED:
             failed = self.writer.transact(lambda connection: len(batches.failed_batches(connection, job.job_id)))
+            rest = "the rest is in"
+            if swaps.tables:
+                rest += f' ({_tables(swaps.tables)} as before, until all is: refresh = "swap")'
             return RunResult(
                 ExitCode.INCOMPLETE,
                 job.job_id,
-                f"{failed} batches failed for good, the rest is in: `waveimport status --failed` names them, the next"
+                f"{failed} batches failed for good, {rest}: `waveimport status --failed` names them, the next"
                 " `waveimport run` tries them again",
             )
         if isinstance(outcome.error, DatabaseBusy) and self.switch.thrown is not None:
@@ -564,6 +589,12 @@ def _blame_the_clock(refusal: LoginRefused, ahead_seconds: float | None) -> None
             f"the clock here is {abs(ahead_seconds):.0f} s {where} NetSuite's, and signatures more than"
             f" {SIGNATURE_SKEW_MOST_SECONDS:.0f} s off are refused: set it, then `waveimport check` lets runs go on"
         )
+
+
+def _tables(names: Sequence[str]) -> str:
+    """Return the names of tables as a message has them, the first few of many."""
+    shown = ", ".join(f"`{name}`" for name in names[:5])
+    return f"table{'s' if len(names) > 1 else ''} {shown}{', …' if len(names) > 5 else ''}"
 
 
 def _stopped(why: Stop, job_id: str | None) -> RunResult:

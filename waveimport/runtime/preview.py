@@ -1,6 +1,6 @@
 """What a run would do, without doing it: counted at the source, read from the database, written nowhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,10 +8,12 @@ from functools import partial
 
 from waveimport.core.fingerprint import config_difference, config_hash, redacted_text
 from waveimport.core.graph import plan_waves, select
+from waveimport.core.increments import family
 from waveimport.core.progress import JobProgress
 from waveimport.core.ranges import Bounds, range_count
 from waveimport.core.records import parse_bounds
-from waveimport.core.settings import ColumnKind, RecordSettings, RunSettings, Settings
+from waveimport.core.settings import ColumnKind, RecordSettings, Refresh, RunSettings, Settings
+from waveimport.core.swaps import roots_to_swap
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus, WaveKind
 from waveimport.core.wide import COLUMNS_MAX, parts_of
 from waveimport.errors import LoginRefused, QueryRefused, ServerFault, TableClash, WaveImportError
@@ -26,6 +28,7 @@ from waveimport.store.destination import NUMERIC_DIGITS, check_tables, known_col
 from waveimport.store.engine import sqlite_path
 from waveimport.store.jobs import Job
 from waveimport.store.progress import read_progress
+from waveimport.store.swap import check_replaceable, swapped_roots
 from waveimport.store.transactions import Database
 
 
@@ -112,12 +115,15 @@ def preview(settings: Settings, database: Database | None, *, records: tuple[str
     to_count = [record for record in chosen if record.derived_from is None and record.name not in kept]
     tables = _Tables(set(), [], [])
     since: Mapping[str, str] = {}
+    swapped: Collection[str] = ()
     if database is not None and goes_on:
         since = database.run(lambda connection: watermarks.since_of(connection, job_id))
+        swapped = database.run(lambda connection: swapped_roots(connection, job_id))
     elif database is not None:
         tables = _tables(settings, chosen, database)
         new = since_of_new_job(settings, chosen, redacted_text(settings), database, tables.filled)
         since = {name: one.record for name, one in new.items()}
+        swapped = roots_to_swap(chosen, incremental=since, filled=tables.filled)
     counts = _count(settings, database, to_count, since) if to_count and action is not Action.REFUSE else {}
     by_record = {record.name: _record(settings, record, counts, kept) for record in chosen}
     waves = tuple(
@@ -136,7 +142,7 @@ def preview(settings: Settings, database: Database | None, *, records: tuple[str
         why=why,
         job_id=newest.job_id if newest is not None and action is not Action.CREATE else None,
         waves=waves,
-        notes=(*tables.notes, *_notes(settings, chosen, since)),
+        notes=(*tables.notes, *_notes(settings, chosen, since, swapped)),
         errors=(*tables.errors, *(value for value in counts.values() if isinstance(value, WaveImportError))),
     )
 
@@ -190,6 +196,8 @@ def _tables(settings: Settings, records: Sequence[RecordSettings], database: Dat
         found.filled.update(filled_records(destination, targets))
         for target in targets:
             try:
+                if target.record.refresh is Refresh.SWAP:
+                    destination.run(partial(check_replaceable, targets=[target]))
                 added = destination.run(partial(check_tables, targets=[target], known=known))
             except TableClash as error:
                 found.errors.append(error)
@@ -308,10 +316,18 @@ def _done(progress: JobProgress | None, wave_number: int) -> tuple[int | None, i
     return None, None
 
 
-def _notes(settings: Settings, records: Sequence[RecordSettings], since: Mapping[str, str]) -> list[str]:
+def _notes(
+    settings: Settings, records: Sequence[RecordSettings], since: Mapping[str, str], swapped: Collection[str]
+) -> list[str]:
     landing = settings.destination or settings.database
     notes = [f"{name}: what has changed since {moment} UTC, and what was deleted" for name, moment in since.items()]
     for record in records:
+        if record.name in swapped:
+            tables = [f"`{settings.prefix}{one.table_name}`" for one in family(record.name, records)]
+            notes.append(
+                f"{record.name}: read beside {', '.join(tables)}, and put in {'its' if len(tables) == 1 else 'their'}"
+                " place when the job is completed"
+            )
         single = len(record.key) == 1 and record.column(record.key[0]).kind is ColumnKind.INTEGER
         if record.name in since and not single:
             notes.append(f"{record.name}: its key is no single integer, so deletions are followed by `run --full` only")

@@ -47,11 +47,12 @@ class Place:
 
 @dataclass(slots=True)
 class _Job:
-    """One piece of work on its way to a commit."""
+    """One piece of work on its way to a commit; `alone` keeps all others out of that commit."""
 
     work: Work
     prove: Work | None = None
     load: Load | None = None
+    alone: bool = False
     future: "Future[Any]" = field(default_factory=Future)
 
     @property
@@ -66,6 +67,7 @@ class Writer:
         self.database = database
         self.place: Place | None = None
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._held_over: _Job | None = None
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         if database.is_sqlite:
@@ -91,11 +93,17 @@ class Writer:
         if self.place is not None and self.place.apart is not None:
             self.place.apart.patience_seconds = seconds
 
-    def transact(self, work: Callable[[Any], T], *, prove: Callable[[Any], T | None] | None = None) -> T:
-        """Run `work` in a transaction and return its answer once that is durable. Raises what it raises."""
+    def transact(
+        self, work: Callable[[Any], T], *, prove: Callable[[Any], T | None] | None = None, alone: bool = False
+    ) -> T:
+        """Run `work` in a transaction and return its answer once that is durable. Raises what it raises.
+
+        `alone`: what `work` reads is durable already. Else, on SQLite, it may be of a page in the same commit, which
+        must not be the ground of anything that is done elsewhere.
+        """
         if not self.database.is_sqlite:
             return self.database.run(work, prove=prove)
-        job = _Job(work)
+        job = _Job(work, alone=alone)
         self._queue.put(job)
         return cast(T, job.future.result())
 
@@ -132,17 +140,20 @@ class Writer:
 
     def _write_group(self) -> bool:
         """Wait for work, commit what is there; True when it was the last. On return no page is held any more."""
-        first = self._queue.get()
+        first, self._held_over = self._held_over or self._queue.get(), None
         if first is None:
             return True
         group, rows, last = [first], first.rows, False
-        while len(group) < GROUP_MOST and rows < GROUP_ROWS:
+        while not first.alone and len(group) < GROUP_MOST and rows < GROUP_ROWS:
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
                 break
             if job is None:
                 last = True
+                break
+            if job.alone:
+                self._held_over = job
                 break
             group.append(job)
             rows += job.rows

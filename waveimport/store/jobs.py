@@ -28,6 +28,7 @@ from waveimport.core.waves import (
 from waveimport.errors import Fenced, JobCancelled, UnknownJob
 from waveimport.store import debts, journal
 from waveimport.store.dialect import now
+from waveimport.store.swap import plan_mark
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
 from waveimport.store.watermarks import keep_only, plan_spec
 
@@ -58,7 +59,8 @@ class Job:
 class NewJob:
     """What a job is created from. `waves` are those of `core.graph.plan_waves`; `since` says of main records from when
     on their changes are read, the others are read in full; `keep` are the records whose watermarks stay, None for
-    all; `incremental` are the records, derived ones too, that are read by their changes: it carries their debts."""
+    all; `incremental` are the records, derived ones too, that are read by their changes: it carries their debts;
+    `swapped` are the main records whose families are read beside their tables."""
 
     job_id: str
     profile: str
@@ -70,6 +72,7 @@ class NewJob:
     since: Mapping[str, Since] = field(default_factory=dict)
     keep: tuple[str, ...] | None = None
     incremental: tuple[str, ...] = ()
+    swapped: tuple[str, ...] = ()
 
 
 def _job(row: Row[Any]) -> Job:
@@ -186,7 +189,9 @@ def create_job(connection: Connection, new: NewJob) -> Job:
                     kind=BatchKind.PLAN.value,
                     priority=0,
                     status=BatchStatus.PENDING.value,
-                    spec=msgspec.json.encode(plan_spec(new.since.get(record))).decode(),
+                    spec=msgspec.json.encode(
+                        {**plan_spec(new.since.get(record)), **plan_mark(record in new.swapped)}
+                    ).decode(),
                     created_at=now(),
                     updated_at=now(),
                 )

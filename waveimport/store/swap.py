@@ -31,7 +31,7 @@ from waveimport.core.waves import BatchKind
 from waveimport.errors import TableClash, TablesInUse
 from waveimport.store.destination import Target, add_columns, check_tables, quote
 from waveimport.store.dialect import upsert
-from waveimport.store.tables import import_columns, wave_batches
+from waveimport.store.tables import import_columns, wave_batches, wave_journal
 from waveimport.store.transactions import Database, Verdict, classify, translate
 
 T = TypeVar("T")
@@ -84,6 +84,17 @@ def swapped_roots(connection: Connection, job_id: str) -> set[str]:
         )
     )
     return {record for record, spec in plans if msgspec.json.decode(spec).get("swap") is True}
+
+
+def is_to_be_tried_again(connection: Connection, job_id: str) -> bool:
+    """Whether a failed job is to be gone on with: one that swaps, once, for another would read all of it anew.
+
+    No oftener, or a row that can never be typed would keep back whatever else the next job reads.
+    """
+    if not swapped_roots(connection, job_id):
+        return False
+    tried = select(wave_journal.c.seq).where(wave_journal.c.job_id == job_id, wave_journal.c.event == "retry")
+    return connection.execute(tried.limit(1)).first() is None
 
 
 def registered(connection: Connection, *, profile: str, destination: str) -> dict[str, str]:

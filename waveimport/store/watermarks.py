@@ -47,12 +47,15 @@ def move(connection: Connection, job_id: str, *, planned_only: bool = False) -> 
     """Set the watermarks of a job that is ending, and its `as_of`, by what its planning batches have kept.
 
     A family of which a record was not to be seen at the source keeps its own: nothing of it may be taken as read. Nor,
-    with `planned_only`, does one move whose planning is not completed: a part of it is in no batch.
+    with `planned_only`, does one move whose planning is not completed: a part of it is in no batch; or which was read
+    beside its tables: what stands in them is as it was.
     """
     (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()
     earliest: datetime | None = None
     unseen = kept_records(connection, job_id)
     for _, spec in _plans(connection, job_id, completed_only=planned_only):
+        if planned_only and spec.get("swap"):
+            continue
         if "as_of" not in spec or not unseen.isdisjoint(spec["family"]):
             continue
         as_of = datetime.strptime(spec["as_of"], MOMENT_FORMAT)

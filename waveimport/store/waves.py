@@ -61,8 +61,12 @@ def advance(
     free_slots: int,
     trigger: Trigger,
     decide: Callable[[JobSnapshot], Decision] = decide,
+    complete: Callable[[Connection], None] = lambda connection: None,
 ) -> tuple[JobSnapshot, Decision]:
     """T2: one coordination pass. Returns what it saw and decided.
+
+    `complete` is called, with the job locked, before a job is completed: what must be done by then. Where it raises,
+    or the commit fails, the job is not completed and the next pass calls it again.
 
     Raises Fenced when the lease was lost. A wave that grew after the snapshot was read is not moved: the pass is
     rolled back to its start and done again (each time a landing has committed, so there is an end).
@@ -80,7 +84,7 @@ def advance(
         decision = decide(snapshot)
         savepoint = connection.begin_nested() if decision.changes_rows else None
         try:
-            _apply(connection, lease.job_id, status, decision)
+            _apply(connection, lease.job_id, status, decision, complete)
         except _Overtaken:
             assert savepoint is not None
             savepoint.rollback()
@@ -94,7 +98,13 @@ def advance(
     raise WaveImportError("a wave grew under 1000 readings of one pass")
 
 
-def _apply(connection: Connection, job_id: str, status: JobStatus, decision: Decision) -> None:
+def _apply(
+    connection: Connection,
+    job_id: str,
+    status: JobStatus,
+    decision: Decision,
+    complete: Callable[[Connection], None],
+) -> None:
     """Take the moves of a decision, each guarded by what the snapshot saw. Raises _Overtaken."""
     for seal in decision.seals:
         done = connection.execute(_SEAL, {"job": job_id, "wave": seal.wave_number, "seen": seal.total})
@@ -129,6 +139,7 @@ def _apply(connection: Connection, job_id: str, status: JobStatus, decision: Dec
                 debts.incur(connection, job_id)
                 watermarks.move(connection, job_id, planned_only=True)
         if decision.job is JobStatus.COMPLETED:
+            complete(connection)
             watermarks.move(connection, job_id)
     if values:
         connection.execute(update(import_jobs).where(import_jobs.c.job_id == job_id).values(**values, updated_at=now()))

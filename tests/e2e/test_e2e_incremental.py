@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import DEEP, SMALL, Project, simulated
+from project import DEEP, SMALL, Project, plain_query, simulated
 
 from waveimport.errors import ExitCode
 from waveimport.runtime.config import load_settings
@@ -639,3 +640,38 @@ def test_marking_what_is_gone_from_now_on_needs_no_new_table(project: Project, l
     assert plan.returncode == 0, plan.stderr
     assert "column `_deleted_at` is added" in plan.stdout
     imported(project)
+
+
+# --- whole tables at once -----------------------------------------------------------------------------------------
+
+
+def test_who_reads_while_a_full_run_swaps_sees_the_old_tables_and_then_the_new_ones(
+    project: Project, live: Simulator
+) -> None:
+    """Reading by a plain driver, as fast as it goes, what a dashboard would read."""
+    project.records = project.records.replace("[records.salesorder]\n", '[records.salesorder]\nrefresh = "swap"\n')
+    project.write(DAILY)
+    imported(project)
+    asked = "SELECT (SELECT COUNT(*) FROM salesorder), (SELECT COUNT(*) FROM salesorderline)"
+    old = project.query(asked, landing=True)[0]
+    change(live, 'DELETE FROM "transaction" WHERE id % 5 = 0')
+    change(live, 'DELETE FROM transactionline WHERE "transaction" % 5 = 0 OR uniquekey % 7 = 0')
+    seen: set[tuple[Any, ...]] = set()
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.update(plain_query(project.landing_url, asked))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert imported(project, full=True) == "full"
+    finally:
+        over.set()
+        reader.join()
+    new = project.query(asked, landing=True)[0]
+    assert new[0] < old[0]
+    assert seen in ({old, new}, {old})
+    project.assert_equals_source(live.data)
+    assert imported(project) == "incremental"

@@ -32,6 +32,7 @@ from waveimport.core.graph import plan_waves
 from waveimport.core.replay import replay
 from waveimport.core.settings import Column, ColumnKind, RecordSettings, RunSettings
 from waveimport.core.waves import Decision, JobSnapshot, JobStatus, Trigger, WaveKind, WaveStatus, decide
+from waveimport.core.why import JobFacts, explain
 from waveimport.runtime import coordinator
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
@@ -41,6 +42,7 @@ from waveimport.store.destination import Target, Upsert, ensure_tables, packet_b
 from waveimport.store.jobs import NewJob, create_job
 from waveimport.store.lease import Holder, Lease
 from waveimport.store.schema import upgrade
+from waveimport.store.standstill import read_facts
 from waveimport.store.transactions import Database
 
 SECONDS = 36.0
@@ -119,6 +121,16 @@ def then(file: Path, speed: float) -> Iterator[tuple[str, bool]]:
     print(f"  => the job is {world.job()}, and would be for ever")
     differing = next(one for one in replay(world.entries()) if not one.agrees)
     print(f"  replay    entry {differing.seq} is decided otherwise today: {differing.differences[0]}")
+    cause = explain(world.facts())[0]
+    print(f"  why       {cause.message}; next: {cause.next}")
+    yield (
+        "status --why names the rule and the wave it forgets",
+        (cause.code, cause.wave_number)
+        == (
+            "decided_otherwise",
+            2,
+        ),
+    )
     yield "by the old rule ten batches ran and 35 are pending", stalled == {"completed": AT_FIRST, "pending": 35}
     yield "by the old rule the job is still processing", (outcome.status, world.job()) == (None, "processing")
     yield f"the old rule was watched for {PASSES} passes", watched.passes >= PASSES
@@ -318,6 +330,10 @@ class World:
         """Return the journal of the job, as `replay` reads it."""
         entries = self.writer.transact(lambda connection: journal.entries(connection, JOB))
         return [(entry.seq, entry.snapshot, entry.decision) for entry in entries]
+
+    def facts(self) -> JobFacts:
+        """Return what `status --why` knows of the job."""
+        return self.writer.transact(lambda connection: read_facts(connection, JOB))
 
     def close(self) -> None:
         """Finish what was handed in, and close the database."""

@@ -28,6 +28,7 @@ from typing import Any
 from waveimport.core.records import parse_bounds
 from waveimport.core.settings import Settings
 from waveimport.core.waves import Trigger
+from waveimport.core.why import explain
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime import clock
@@ -36,6 +37,7 @@ from waveimport.runtime.importer import RunOptions, RunResult, run_import
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
 from waveimport.store.schema import upgrade
+from waveimport.store.standstill import read_facts
 from waveimport.store.transactions import Database
 
 COUNT_SECONDS = 87.0
@@ -106,6 +108,11 @@ def as_it_was(account: Simulator, folder: Path, lines: int) -> Iterator[tuple[st
     ((waves,),) = ask(file, "SELECT COUNT(*) FROM wave_coordination")
     ((batches,),) = ask(file, "SELECT COUNT(*) FROM wave_batches")
     print(f"  => the job is {status}: {counts[0]:,} lines counted, {batches} batches handed out, none imported\n")
+    database = Database.open_reader(settings.database.url)
+    cause = explain(database.run(lambda connection: read_facts(connection, "job")))[0]
+    database.close()
+    print(f"  why       {named(cause.message)}; next: {cause.next}\n")
+    yield "status --why names the unique key that failed the job", "unique_job_wave" in named(cause.message)
     yield "by the old rule both triggers counted every line", counts == [lines, lines]
     yield "by the old rule the second met the unique key of the waves", "unique_job_wave" in named(error)
     yield "by the old rule the job failed with one wave and no batch", (status, waves, batches) == ("failed", 1, 0)

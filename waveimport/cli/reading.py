@@ -9,6 +9,7 @@ from waveimport.errors import UnknownJob
 if TYPE_CHECKING:
     from waveimport.core.progress import Alert, JobProgress
     from waveimport.core.settings import Settings
+    from waveimport.core.why import Reason
     from waveimport.store.transactions import Database
 
 NO_JOB_YET = "no job yet; `waveimport run` creates one"
@@ -64,3 +65,18 @@ def look(database: "Database", settings: "Settings", job_id: str) -> "tuple[JobP
         passes_without_effect=settings.run.passes_without_effect,
     )
     return job, alerts
+
+
+def reasons(database: "Database", settings: "Settings", job_id: str) -> "tuple[Reason, ...]":
+    """Return why a job is not completed. Raises UnknownJob."""
+    import shutil
+    from dataclasses import replace
+
+    from waveimport.core.why import explain
+    from waveimport.store.engine import sqlite_path
+    from waveimport.store.standstill import read_facts
+
+    facts = database.run(lambda connection: read_facts(connection, job_id))
+    file = sqlite_path(settings.database.url)
+    free = None if file is None else shutil.disk_usage(file.parent).free
+    return explain(replace(facts, lease_seconds=settings.run.lease_seconds, disk_free_bytes=free))

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
 
 from waveimport.core.estimate import seconds_left
 from waveimport.core.progress import Alert, JobProgress
-from waveimport.core.waves import BatchStatus
+from waveimport.core.waves import BatchStatus, JobStatus
+from waveimport.core.why import Reason
 
 OWED_SHOWN = 5
 _COLOURS = {"completed": "green", "failed": "red", "processing": "cyan", "cancelled": "yellow"}
@@ -84,6 +86,25 @@ def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
         yield ""
         yield f"alert[{alert.code}]: {alert.message}"
         yield f"  next: {alert.next}"
+
+
+def why_lines(causes: Sequence[Reason], status: JobStatus, now: datetime) -> Iterator[str]:
+    """Yield the lines of `status --why`: causes first, then the waves that wait for them."""
+    yield ""
+    if not causes:
+        yield f"why: nothing holds the job up; it is {status}"
+        return
+    roots = [cause for cause in causes if not cause.blocked_by]
+    for cause in (*roots, *(cause for cause in causes if cause.blocked_by)):
+        where = "job" if cause.wave_number is None else f"wave {cause.wave_number}"
+        since = "" if cause.since is None else f" (since {cause.since:%Y-%m-%d %H:%M:%S} UTC, {_ago(cause.since, now)})"
+        yield f"why[{cause.code}]: {where}: {cause.message}{since}"
+        if cause.next is not None:
+            yield f"  next: {cause.next}"
+
+
+def _ago(since: datetime, now: datetime) -> str:
+    return f"{span(max(0.0, (now - since).total_seconds()))} ago"
 
 
 def coloured(status: str) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -22,11 +23,14 @@ FAILURES_SHOWN = 20
 @click.command()
 @click.argument("job_id", required=False)
 @click.option("--failed", is_flag=True, help="List the failed batches, each with its query and error.")
+@click.option("--why", is_flag=True, help="Say why the job, or each wave of it, does not move, and what to type.")
 @click.option("--watch", is_flag=True, help=f"Draw again every {REDRAW_SECONDS:g} s until the job has ended.")
 @click.option("--exit-code", "with_exit_code", is_flag=True, help="Exit 20 when an alert stands.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_obj
-def command(app: App, job_id: str | None, failed: bool, watch: bool, with_exit_code: bool, as_json: bool) -> int:
+def command(
+    app: App, job_id: str | None, failed: bool, why: bool, watch: bool, with_exit_code: bool, as_json: bool
+) -> int:
     """Show a job (by default the newest of the profile): its waves and batches, rates, alerts.
 
     It only reads, needs no credentials, and disturbs no run that is at work.
@@ -41,8 +45,9 @@ def command(app: App, job_id: str | None, failed: bool, watch: bool, with_exit_c
         if database is None or found is None:
             _say_none(as_json)
             return ExitCode.OK
+        shown = _Shown(failed, why)
         alerting = (
-            _watch(database, settings, found, failed) if watch else _once(database, settings, found, failed, as_json)
+            _watch(database, settings, found, shown) if watch else _once(database, settings, found, shown, as_json)
         )
     return ExitCode.ALERT if with_exit_code and alerting else ExitCode.OK
 
@@ -56,26 +61,40 @@ def _say_none(as_json: bool) -> None:
         click.echo(NO_JOB_YET)
 
 
-def _once(database: "Database", settings: "Settings", job_id: str, failed: bool, as_json: bool) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is shown beside the job itself."""
+
+    failed: bool
+    why: bool
+
+
+def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown, as_json: bool) -> bool:
     """Show the job once. Returns whether an alert stands."""
     from dataclasses import asdict
 
-    from waveimport.cli.reading import look
-    from waveimport.cli.render import job_lines, print_json
+    from waveimport.cli.reading import look, reasons
+    from waveimport.cli.render import job_lines, print_json, why_lines
     from waveimport.core.progress import job_object
+    from waveimport.core.why import reason_object
     from waveimport.runtime.failures import read_failures
 
     job, alerts = look(database, settings, job_id)
-    failures = read_failures(database, settings, job_id) if failed else []
+    failures = read_failures(database, settings, job_id) if shown.failed else []
+    causes = reasons(database, settings, job_id) if shown.why else ()
     if as_json:
         document = job_object(job, alerts)
-        if failed:
+        if shown.why:
+            document["why"] = [reason_object(cause) for cause in causes]
+        if shown.failed:
             document["failed_batches"] = [asdict(failure) for failure in failures]
         print_json({"schema_version": 1, "jobs": [document]})
     else:
         for line in job_lines(job, alerts):
             click.echo(line)
-        for line in _failure_lines(failures) if failed else ():
+        for line in why_lines(causes, job.status, job.now) if shown.why else ():
+            click.echo(line)
+        for line in _failure_lines(failures) if shown.failed else ():
             click.echo(line)
     return bool(alerts)
 
@@ -103,10 +122,10 @@ def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
         yield "to write one off: waveimport skip JOB_ID BATCH_ID --reason TEXT"
 
 
-def _watch(database: "Database", settings: "Settings", job_id: str, failed: bool) -> bool:
+def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Shown) -> bool:
     """Show the job again and again until it has ended, or nobody reads. Returns whether an alert stood then."""
-    from waveimport.cli.reading import look
-    from waveimport.cli.render import job_lines
+    from waveimport.cli.reading import look, reasons
+    from waveimport.cli.render import job_lines, why_lines
     from waveimport.cli.streams import reader_gone
     from waveimport.core.waves import UNFINISHED_JOB
     from waveimport.runtime import clock
@@ -115,7 +134,9 @@ def _watch(database: "Database", settings: "Settings", job_id: str, failed: bool
     while True:
         job, alerts = look(database, settings, job_id)
         lines = [f"{job.now:%Y-%m-%d %H:%M:%S} UTC", *job_lines(job, alerts)]
-        if failed:
+        if shown.why:
+            lines.extend(why_lines(reasons(database, settings, job_id), job.status, job.now))
+        if shown.failed:
             lines.extend(_failure_lines(read_failures(database, settings, job_id)))
         if sys.stdout.isatty():
             click.clear()

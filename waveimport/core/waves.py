@@ -175,6 +175,26 @@ class WaveMove:
     reason: str
 
 
+class WaitsFor(StrEnum):
+    """What a wave that does not move waits for. `main_waves`: earlier main waves are not settled. `parent`: its
+    parent's wave has made no batch for it. `batches`: a batch of it can still move. `seal`: every batch of it is done,
+    and its parent's wave can still make new ones."""
+
+    MAIN_WAVES = "main_waves"
+    PARENT = "parent"
+    BATCHES = "batches"
+    SEAL = "seal"
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """A wave that cannot move, and on which other waves that hangs; none where it is its own batches."""
+
+    wave_number: int
+    what: WaitsFor
+    on: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Seal:
     """A wave that can get no new batches from this decision on."""
@@ -229,8 +249,8 @@ def decide(snapshot: JobSnapshot) -> Decision:
     for _ in range(2 * len(snapshot.waves) + 1):
         moved = False
         for wave in snapshot.waves:
-            move = _wave_move(wave, snapshot.waves, status, sealed)
-            if move is None:
+            move = _judge(wave, snapshot.waves, status, sealed)
+            if not isinstance(move, WaveMove):
                 continue
             moved = True
             moves.append(move)
@@ -251,27 +271,43 @@ def decide(snapshot: JobSnapshot) -> Decision:
     )
 
 
-def _wave_move(
+def standing(snapshot: JobSnapshot) -> tuple[Waits, ...]:
+    """Return what each wave waits for that the decision on this snapshot leaves unsettled: the very conditions by which
+    `decide` does not move it."""
+    decision = decide(snapshot)
+    status = {wave.wave_number: wave.status for wave in snapshot.waves}
+    sealed = {wave.wave_number: wave.sealed for wave in snapshot.waves}
+    status |= {move.wave_number: move.target for move in decision.moves}
+    sealed |= {seal.wave_number: True for seal in decision.seals}
+    judged = [_judge(wave, snapshot.waves, status, sealed) for wave in snapshot.waves]
+    return tuple(one for one in judged if isinstance(one, Waits))
+
+
+def _judge(
     wave: WaveView,
     waves: tuple[WaveView, ...],
     status: Mapping[int, WaveStatus],
     sealed: Mapping[int, bool],
-) -> WaveMove | None:
-    """Return the next move of one wave given what was decided so far, or None."""
+) -> WaveMove | Waits | None:
+    """Return the next move of one wave given what was decided so far, or what it waits for; None once it is settled."""
     here = status[wave.wave_number]
     parent = None if wave.parent_wave is None else status[wave.parent_wave]
 
     def move(target: WaveStatus, reason: str) -> WaveMove:
         return WaveMove(wave.wave_number, here, target, wave.total, reason)
 
+    def waits(what: WaitsFor, *on: int) -> Waits:
+        return Waits(wave.wave_number, what, on)
+
     match here:
         case WaveStatus.COMPLETED | WaveStatus.FAILED:
             return None
         case WaveStatus.PENDING if wave.kind is WaveKind.MAIN:
             ahead = [w.wave_number for w in waves if w.kind is WaveKind.MAIN and w.wave_number < wave.wave_number]
-            if all(status[number] in SETTLED for number in ahead):
-                return move(WaveStatus.PROCESSING, "every main wave before it is settled")
-            return None
+            unsettled = [number for number in ahead if status[number] not in SETTLED]
+            if unsettled:
+                return waits(WaitsFor.MAIN_WAVES, *unsettled)
+            return move(WaveStatus.PROCESSING, "every main wave before it is settled")
         case WaveStatus.PENDING:
             if wave.total:
                 return move(WaveStatus.PROCESSING, "it has batches")
@@ -279,19 +315,19 @@ def _wave_move(
                 return move(WaveStatus.COMPLETED, f"wave {wave.parent_wave} completed and made no batch for it")
             if parent is WaveStatus.FAILED:
                 return move(WaveStatus.FAILED, f"its parent's wave {wave.parent_wave} failed")
-            return None
+            return waits(WaitsFor.PARENT, wave.parent_wave or 0)
         case WaveStatus.PROCESSING:
             if wave.unfinished:
-                return None
+                return waits(WaitsFor.BATCHES)
             if parent is not None and parent not in SETTLED:
-                return None
+                return waits(WaitsFor.SEAL, wave.parent_wave or 0)
             if wave.failed:
                 return move(WaveStatus.FAILED, "a batch of it failed for good and no other can move")
             if parent is WaveStatus.FAILED:
                 return move(WaveStatus.FAILED, f"its parent's wave {wave.parent_wave} failed")
             if wave.kind is WaveKind.MAIN or sealed[wave.wave_number]:
                 return move(WaveStatus.COMPLETED, "every batch is completed and no new one can come")
-            return None
+            return waits(WaitsFor.SEAL, wave.parent_wave or 0)
 
 
 def _seals_of(wave: WaveView, waves: tuple[WaveView, ...], sealed: dict[int, bool]) -> list[Seal]:

@@ -432,6 +432,7 @@ class _Run:
     def _under_lease(self, job: Job, held: Lease) -> RunResult:
         if held.took_over is not None:
             log.info("took over from %s", held.took_over)
+        ended: str | None = "by a fault of ours"
         try:
             adoption.bind(self.writer, held, self._binding())
             if job.status is JobStatus.FAILED or self.options.retry_failed:
@@ -453,12 +454,16 @@ class _Run:
                 difference = reconcile(
                     self.writer, held, targets_of(self.settings, self.plan.records), client, self.destination
                 )
+            ended = _ending(outcome)
         except JobCancelled as error:
             return RunResult(ExitCode.INCOMPLETE, job.job_id, error=error)
         except Fenced as error:
             return RunResult(ExitCode.OK, job.job_id, f"taken over: {error.message}", stepped_aside=True)
+        except WaveImportError as error:
+            ended = f"{error.code}: {error.message}"
+            raise
         finally:
-            self._release(held)
+            self._release(held, ended)
         if difference is not None:
             return RunResult(ExitCode.RECONCILIATION, job.job_id, error=difference)
         if isinstance(outcome.error, LoginRefused):
@@ -470,10 +475,10 @@ class _Run:
         targets = targets_of(self.settings, self.plan.records)
         return Swaps(self.writer, self.destination, held, targets, profile=self.settings.profile, where=where)
 
-    def _release(self, held: Lease) -> None:
+    def _release(self, held: Lease, ended: str | None = None) -> None:
         self.writer.be_patient(0.0)
         try:
-            self.writer.transact(lambda connection: lease.release(connection, held))
+            self.writer.transact(lambda connection: lease.release(connection, held, ended=ended))
             if self.share is not None:
                 self.share.leave()
         except WaveImportError as error:
@@ -573,6 +578,15 @@ class _Run:
             return RunResult(outcome.error.exit_code, job.job_id, error=outcome.error)
         assert outcome.stop is not None, "it ended for one of the three reasons"
         return _stopped(outcome.stop, job.job_id)
+
+
+def _ending(outcome: Outcome) -> str | None:
+    """Return how a run ended, None where its job did."""
+    if outcome.error is not None:
+        return f"{outcome.error.code}: {outcome.error.message}"
+    if outcome.stop is not None:
+        return _stopped(outcome.stop, None).message
+    return None
 
 
 def _batches_at_work(client: SuiteQLClient) -> int:

@@ -188,12 +188,12 @@ def renew(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool
     return done.rowcount == 1
 
 
-def release(connection: Connection, lease: Lease) -> bool:
+def release(connection: Connection, lease: Lease, *, ended: str | None = None) -> bool:
     """Give the lease back, and with it every batch that is still at work under its token, in one transaction.
 
     So a job whose lease is free has no batch that waits for a lapse; where the database takes neither (a full disk),
     the lease stays, and whoever proves its holder dead takes both over at once. False when it was no longer held:
-    nothing is changed then.
+    nothing is changed then. `ended` says how a run ended whose job is not, for whoever asks later why nothing moves.
     """
     done = connection.execute(_RELEASE, {"job": lease.job_id, "owner": lease.owner, "token": lease.token})
     if done.rowcount != 1:
@@ -204,4 +204,6 @@ def release(connection: Connection, lease: Lease) -> bool:
         connection.execute(
             _HAND_BACK, [{"job": lease.job_id, "batch": batch, "token": lease.token} for (batch,) in left]
         )
+    if ended is not None:
+        journal.append(connection, lease.job_id, source=Trigger.WORKER, token=lease.token, event="ended", note=ended)
     return True

@@ -24,6 +24,12 @@ _COUNTS = select(
 ).group_by(wave_batches.c.wave_number, wave_batches.c.record, wave_batches.c.status)
 
 
+def requests_of(connection: Connection, job_id: str) -> Requests | None:
+    """Return what the run at work on a job told last of its requests; None where none is at work."""
+    told = sharing.told(connection, job_id)
+    return None if told is None else Requests(*told)
+
+
 def read_progress(connection: Connection, job_id: str) -> JobProgress:
     """Return a job in numbers. Raises UnknownJob."""
     job = get_job(connection, job_id)
@@ -84,7 +90,7 @@ def read_progress(connection: Connection, job_id: str) -> JobProgress:
             for row in waves
         ),
         now=connection.execute(select(now())).scalar_one(),
-        requests=None if (told := sharing.told(connection, job.job_id)) is None else Requests(*told),
+        requests=requests_of(connection, job_id),
         owed=tuple(
             OwedBatch(debt.job_id, debt.batch_id, debt.record, debt.error, debt.carried_by, debt.carried_as)
             for debt in debts.standing(connection, job.profile)

@@ -385,6 +385,12 @@ class LockUnusable(WaveImportError):
     exit_code = ExitCode.USAGE
 
 
+class BadBundle(UsageError):
+    """The file is no support bundle, is damaged, or was made by a newer program."""
+
+    code = "WI-USE-010"
+
+
 class JournalDamaged(WaveImportError):
     """An entry of a job's journal cannot be decoded: another version wrote it, or it was changed by hand."""
 

@@ -2,15 +2,30 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waveimport.errors import UnknownJob
 
 if TYPE_CHECKING:
+    from waveimport.cli.app import App
     from waveimport.core.progress import Alert, JobProgress
     from waveimport.core.settings import Settings
     from waveimport.core.why import Reason
     from waveimport.store.transactions import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is looked at: `database` is None where there is none yet, `job_id` where it has no job; `bundle` is the
+    manifest of the file it came from, None for a database."""
+
+    database: "Database | None"
+    settings: "Settings"
+    job_id: str | None
+    bundle: dict[str, str] | None = None
+
 
 NO_JOB_YET = "no job yet; `waveimport run` creates one"
 
@@ -34,6 +49,38 @@ def open_for_reading(settings: "Settings") -> Iterator["Database | None"]:
         yield database if schema.require_current(database) else None
     finally:
         database.close()
+
+
+@contextmanager
+def open_subject(app: "App", word: str | None) -> Iterator["Subject"]:
+    """Yield what a person asked to look at: a job of the configured database, the newest where no word is given, or the
+    job in a bundle where the word is a file.
+
+    Raises UnknownJob, BadBundle, and what `open_for_reading` raises.
+    """
+    path = None if word is None else Path(word)
+    if path is None or not path.is_file():
+        settings = app.settings(secrets=False)
+        with open_for_reading(settings) as database:
+            yield Subject(database, settings, find_job(database, settings, word))
+        return
+    import json
+    import tempfile
+    from dataclasses import fields
+
+    from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
+    from waveimport.store.bundle import unpack
+
+    with tempfile.TemporaryDirectory(prefix="waveimport-bundle-") as folder:
+        database, manifest = unpack(path, Path(folder))
+        try:
+            nowhere = NetSuiteSettings(account="", base_url="")
+            known = {field.name for field in fields(RunSettings)}
+            run = RunSettings(**{key: value for key, value in json.loads(manifest["run"]).items() if key in known})
+            settings = Settings(manifest["profile"], DatabaseSettings(database.url), nowhere, run, ())
+            yield Subject(database, settings, manifest["job_id"], manifest)
+        finally:
+            database.close()
 
 
 def find_job(database: "Database | None", settings: "Settings", job_id: str | None) -> str | None:
@@ -67,8 +114,8 @@ def look(database: "Database", settings: "Settings", job_id: str) -> "tuple[JobP
     return job, alerts
 
 
-def reasons(database: "Database", settings: "Settings", job_id: str) -> "tuple[Reason, ...]":
-    """Return why a job is not completed. Raises UnknownJob."""
+def reasons(database: "Database", settings: "Settings", job_id: str, *, here: bool = True) -> "tuple[Reason, ...]":
+    """Return why a job is not completed; `here` says that its database is on this machine. Raises UnknownJob."""
     import shutil
     from dataclasses import replace
 
@@ -78,5 +125,5 @@ def reasons(database: "Database", settings: "Settings", job_id: str) -> "tuple[R
 
     facts = database.run(lambda connection: read_facts(connection, job_id))
     file = sqlite_path(settings.database.url)
-    free = None if file is None else shutil.disk_usage(file.parent).free
+    free = None if file is None or not here else shutil.disk_usage(file.parent).free
     return explain(replace(facts, lease_seconds=settings.run.lease_seconds, disk_free_bytes=free))

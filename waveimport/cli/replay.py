@@ -15,24 +15,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("job_id")
+@click.argument("job_id", metavar="JOB_ID|FILE")
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Only the first N entries.")
 @click.option("--strict", is_flag=True, help="Exit 21 also where another version of the rules had decided.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_obj
 def command(app: App, job_id: str, until: int | None, strict: bool, as_json: bool) -> int:
-    """Tell again what each coordination pass of JOB_ID saw and decided, and why.
+    """Tell again what each coordination pass of JOB_ID, or of the job in a bundle FILE, saw and decided, and why.
 
     Every decision is recomputed. At the first that the same version of the rules would take otherwise today it stops,
     shows the difference and exits 21. What another version decided otherwise is shown and passed. Neighbours that
     say the same are folded, unless -v is given. It only reads.
     """
-    settings = app.settings(secrets=False)
-    from waveimport.cli.reading import find_job, look, open_for_reading
+    from waveimport.cli.reading import look, open_subject
     from waveimport.runtime.retelling import retell
 
-    with open_for_reading(settings) as database:
-        found = find_job(database, settings, job_id)
+    with open_subject(app, job_id) as subject:
+        database, settings, found = subject.database, subject.settings, subject.job_id
         assert database is not None, "a job that was found is in a database"
         assert found is not None, "a job that was asked for by name is found, or unknown"
         job, alerts = look(database, settings, found)

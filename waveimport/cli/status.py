@@ -21,7 +21,7 @@ FAILURES_SHOWN = 20
 
 
 @click.command()
-@click.argument("job_id", required=False)
+@click.argument("job_id", required=False, metavar="[JOB_ID|FILE]")
 @click.option("--failed", is_flag=True, help="List the failed batches, each with its query and error.")
 @click.option("--why", is_flag=True, help="Say why the job, or each wave of it, does not move, and what to type.")
 @click.option("--watch", is_flag=True, help=f"Draw again every {REDRAW_SECONDS:g} s until the job has ended.")
@@ -31,21 +31,23 @@ FAILURES_SHOWN = 20
 def command(
     app: App, job_id: str | None, failed: bool, why: bool, watch: bool, with_exit_code: bool, as_json: bool
 ) -> int:
-    """Show a job (by default the newest of the profile): its waves and batches, rates, alerts.
+    """Show a job (by default the newest of the profile, or the one in a bundle FILE): waves and batches, rates, alerts.
 
     It only reads, needs no credentials, and disturbs no run that is at work.
     """
     if watch and as_json:
         raise click.UsageError("--json is one document, --watch draws again and again")
-    settings = app.settings(secrets=False)
-    from waveimport.cli.reading import find_job, open_for_reading
+    from waveimport.cli.reading import open_subject
 
-    with open_for_reading(settings) as database:
-        found = find_job(database, settings, job_id)
+    with open_subject(app, job_id) as subject:
+        database, settings, found = subject.database, subject.settings, subject.job_id
         if database is None or found is None:
             _say_none(as_json)
             return ExitCode.OK
-        shown = _Shown(failed, why)
+        if subject.bundle is not None and not as_json:
+            made = f"{subject.bundle['made_at']:.19} UTC by waveimport {subject.bundle['waveimport']}"
+            click.echo(f"bundle of {made}, from {subject.bundle['database']}")
+        shown = _Shown(failed, why, subject.bundle is not None)
         alerting = (
             _watch(database, settings, found, shown) if watch else _once(database, settings, found, shown, as_json)
         )
@@ -67,11 +69,12 @@ class _Shown:
 
     failed: bool
     why: bool
+    bundled: bool
 
 
 def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown, as_json: bool) -> bool:
     """Show the job once. Returns whether an alert stands."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from waveimport.cli.reading import look, reasons
     from waveimport.cli.render import job_lines, print_json, why_lines
@@ -81,7 +84,9 @@ def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown
 
     job, alerts = look(database, settings, job_id)
     failures = read_failures(database, settings, job_id) if shown.failed else []
-    causes = reasons(database, settings, job_id) if shown.why else ()
+    if shown.bundled:
+        failures = [replace(one, query=None, no_query="none: a bundle has no configured records") for one in failures]
+    causes = reasons(database, settings, job_id, here=not shown.bundled) if shown.why else ()
     if as_json:
         document = job_object(job, alerts)
         if shown.why:
@@ -135,7 +140,7 @@ def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Show
         job, alerts = look(database, settings, job_id)
         lines = [f"{job.now:%Y-%m-%d %H:%M:%S} UTC", *job_lines(job, alerts)]
         if shown.why:
-            lines.extend(why_lines(reasons(database, settings, job_id), job.status, job.now))
+            lines.extend(why_lines(reasons(database, settings, job_id, here=not shown.bundled), job.status, job.now))
         if shown.failed:
             lines.extend(_failure_lines(read_failures(database, settings, job_id)))
         if sys.stdout.isatty():

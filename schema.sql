@@ -90,7 +90,9 @@ CREATE TABLE wave_batches (
     CONSTRAINT failed_batch_says_why CHECK (status <> 'failed' OR error IS NOT NULL)
 )ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
 
-CREATE INDEX batches_to_claim ON wave_batches (job_id, wave_number, status, priority, batch_id);
+CREATE INDEX batches_to_claim ON wave_batches (job_id, wave_number, status, priority, batch_id, not_before);
+
+CREATE INDEX batches_to_count ON wave_batches (job_id, wave_number, record, status, row_count, tries, updated_at);
 
 CREATE INDEX batches_to_requeue ON wave_batches (job_id, status, lease_expires_at);
 
@@ -251,7 +253,9 @@ CREATE TABLE wave_batches (
     CONSTRAINT failed_batch_says_why CHECK (status <> 'failed' OR error IS NOT NULL)
 );
 
-CREATE INDEX batches_to_claim ON wave_batches (job_id, wave_number, status, priority, batch_id);
+CREATE INDEX batches_to_claim ON wave_batches (job_id, wave_number, status, priority, batch_id, not_before);
+
+CREATE INDEX batches_to_count ON wave_batches (job_id, wave_number, record, status, row_count, tries, updated_at);
 
 CREATE INDEX batches_to_requeue ON wave_batches (job_id, status, lease_expires_at);
 

@@ -41,6 +41,7 @@ from waveimport.store import journal, lease
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes
 from waveimport.store.jobs import NewJob, create_job
 from waveimport.store.lease import Holder, Lease
+from waveimport.store.progress import read_progress
 from waveimport.store.schema import upgrade
 from waveimport.store.standstill import read_facts
 from waveimport.store.transactions import Database
@@ -333,7 +334,7 @@ class World:
 
     def facts(self) -> JobFacts:
         """Return what `status --why` knows of the job."""
-        return self.writer.transact(lambda connection: read_facts(connection, JOB))
+        return self.writer.transact(lambda connection: read_facts(connection, read_progress(connection, JOB)))
 
     def close(self) -> None:
         """Finish what was handed in, and close the database."""

@@ -36,6 +36,7 @@ from waveimport.runtime.config import load_settings
 from waveimport.runtime.importer import RunOptions, RunResult, run_import
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
+from waveimport.store.progress import read_progress
 from waveimport.store.schema import upgrade
 from waveimport.store.standstill import read_facts
 from waveimport.store.transactions import Database
@@ -109,7 +110,7 @@ def as_it_was(account: Simulator, folder: Path, lines: int) -> Iterator[tuple[st
     ((batches,),) = ask(file, "SELECT COUNT(*) FROM wave_batches")
     print(f"  => the job is {status}: {counts[0]:,} lines counted, {batches} batches handed out, none imported\n")
     database = Database.open_reader(settings.database.url)
-    cause = explain(database.run(lambda connection: read_facts(connection, "job")))[0]
+    cause = explain(database.run(lambda connection: read_facts(connection, read_progress(connection, "job"))))[0]
     database.close()
     print(f"  why       {named(cause.message)}; next: {cause.next}\n")
     yield "status --why names the unique key that failed the job", "unique_job_wave" in named(cause.message)

@@ -114,7 +114,9 @@ def look(database: "Database", settings: "Settings", job_id: str) -> "tuple[JobP
     return job, alerts
 
 
-def reasons(database: "Database", settings: "Settings", job_id: str, *, here: bool = True) -> "tuple[Reason, ...]":
+def reasons(
+    database: "Database", settings: "Settings", job: "JobProgress", *, here: bool = True
+) -> "tuple[Reason, ...]":
     """Return why a job is not completed; `here` says that its database is on this machine. Raises UnknownJob."""
     import shutil
     from dataclasses import replace
@@ -123,7 +125,7 @@ def reasons(database: "Database", settings: "Settings", job_id: str, *, here: bo
     from waveimport.store.engine import sqlite_path
     from waveimport.store.standstill import read_facts
 
-    facts = database.run(lambda connection: read_facts(connection, job_id))
+    facts = database.run(lambda connection: read_facts(connection, job))
     file = sqlite_path(settings.database.url)
     free = None if file is None or not here else shutil.disk_usage(file.parent).free
     return explain(replace(facts, lease_seconds=settings.run.lease_seconds, disk_free_bytes=free))

@@ -86,7 +86,7 @@ def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown
     failures = read_failures(database, settings, job_id) if shown.failed else []
     if shown.bundled:
         failures = [replace(one, query=None, no_query="none: a bundle has no configured records") for one in failures]
-    causes = reasons(database, settings, job_id, here=not shown.bundled) if shown.why else ()
+    causes = reasons(database, settings, job, here=not shown.bundled) if shown.why else ()
     if as_json:
         document = job_object(job, alerts)
         if shown.why:
@@ -140,7 +140,7 @@ def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Show
         job, alerts = look(database, settings, job_id)
         lines = [f"{job.now:%Y-%m-%d %H:%M:%S} UTC", *job_lines(job, alerts)]
         if shown.why:
-            lines.extend(why_lines(reasons(database, settings, job_id, here=not shown.bundled), job.status, job.now))
+            lines.extend(why_lines(reasons(database, settings, job, here=not shown.bundled), job.status, job.now))
         if shown.failed:
             lines.extend(_failure_lines(read_failures(database, settings, job_id)))
         if sys.stdout.isatty():

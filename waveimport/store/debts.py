@@ -103,6 +103,8 @@ def standing(connection: Connection, profile: str) -> list[Debt]:
 
 
 def _debts(connection: Connection, profile: str, condition: Any) -> list[Debt]:
+    # The jobs first: joined in one query, a server may go through every batch there ever was.
+    jobs = connection.execute(select(import_jobs.c.job_id).where(import_jobs.c.profile == profile)).scalars().all()
     rows = connection.execute(
         select(wave_batches)
         .select_from(
@@ -117,7 +119,7 @@ def _debts(connection: Connection, profile: str, condition: Any) -> list[Debt]:
             )
         )
         .where(
-            import_jobs.c.profile == profile,
+            wave_batches.c.job_id.in_(jobs),
             wave_batches.c.status == BatchStatus.FAILED.value,
             wave_batches.c.owed == 1,
             wave_batches.c.skipped_at.is_(None),

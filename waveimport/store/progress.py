@@ -7,10 +7,11 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from waveimport.core.progress import JobProgress, OwedBatch, Requests, WaveProgress
-from waveimport.core.waves import BatchKind, BatchStatus, WaveKind, WaveStatus
+from waveimport.core.waves import BatchStatus, WaveKind, WaveStatus
 from waveimport.store import debts, sharing
 from waveimport.store.dialect import now
 from waveimport.store.jobs import get_job
+from waveimport.store.plans import plans_of
 from waveimport.store.tables import wave_batches, wave_coordination
 
 _COUNTS = select(
@@ -55,13 +56,9 @@ def read_progress(connection: Connection, job_id: str) -> JobProgress:
         if status is not BatchStatus.PENDING and (wave not in last or row.last > last[wave]):
             last[wave] = row.last
     expected: dict[int, dict[str, int]] = {row.wave_number: {} for row in waves}
-    plans = select(wave_batches.c.wave_number, wave_batches.c.record, wave_batches.c.spec).where(
-        wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value, wave_batches.c.priority == 0
-    )
-    for row in connection.execute(plans):
-        count = msgspec.json.decode(row.spec).get("count")
-        if isinstance(count, int):
-            expected[row.wave_number][row.record] = count
+    for plan in plans_of(connection, job_id):
+        if isinstance(plan.spec.get("count"), int):
+            expected[plan.wave_number][plan.record] = plan.spec["count"]
     return JobProgress(
         job_id=job.job_id,
         profile=job.profile,

@@ -3,19 +3,20 @@
 Only waves that are not completed are looked at, and of their batches only those at work or in trouble.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
+from waveimport.core.progress import JobProgress
 from waveimport.core.waves import BatchStatus, CoordinationStatus, Decision, JobSnapshot, JobStatus, WaveStatus
 from waveimport.core.why import AtWork, JobFacts, LastPass, Troubled, WaveFacts
 from waveimport.store.dialect import now
 from waveimport.store.jobs import get_job
 from waveimport.store.lease import LEASED_WORDS
-from waveimport.store.progress import requests_of
 from waveimport.store.snapshot import read_snapshot
 from waveimport.store.tables import batch_events, import_accounts, wave_batches, wave_coordination, wave_journal
 
@@ -24,11 +25,12 @@ LOOKED_AT = 500
 REFUSED_FOR_SECONDS = 30 * 60.0
 
 
-def read_facts(connection: Connection, job_id: str) -> JobFacts:
-    """Return the facts of a job. Raises UnknownJob, and JournalDamaged where its last pass cannot be read."""
+def read_facts(connection: Connection, progress: JobProgress) -> JobFacts:
+    """Return the facts of a job whose numbers were read already. Raises UnknownJob."""
+    job_id, requests = progress.job_id, progress.requests
     job = get_job(connection, job_id)
     moment: datetime = connection.execute(select(now())).scalar_one()
-    requests = requests_of(connection, job_id)
+    committed = {wave.wave_number: wave.last_commit for wave in progress.waves}
     snapshot = read_snapshot(
         connection,
         job_id,
@@ -41,6 +43,11 @@ def read_facts(connection: Connection, job_id: str) -> JobFacts:
         select(wave_coordination.c.wave_number, wave_coordination.c.records).where(wave_coordination.c.job_id == job_id)
     )
     records = {row.wave_number: tuple(msgspec.json.decode(row.records)) for row in names}
+
+    def below(number: int) -> list[str]:
+        """The records whose changed rows are looked for in a wave, whose parents they are."""
+        return [name for wave in snapshot.waves if wave.parent_wave == number for name in records[wave.wave_number]]
+
     return JobFacts(
         job_id=job_id,
         snapshot=snapshot,
@@ -48,7 +55,10 @@ def read_facts(connection: Connection, job_id: str) -> JobFacts:
         created_at=job.created_at,
         error=job.error,
         waves={
-            wave.wave_number: _wave(connection, job_id, wave.wave_number, records[wave.wave_number])
+            wave.wave_number: replace(
+                _wave(connection, job_id, wave.wave_number, records[wave.wave_number], below(wave.wave_number)),
+                last_commit=committed.get(wave.wave_number),
+            )
             for wave in snapshot.waves
             if wave.status is not WaveStatus.COMPLETED
         },
@@ -62,21 +72,22 @@ def read_facts(connection: Connection, job_id: str) -> JobFacts:
     )
 
 
-def _wave(connection: Connection, job_id: str, number: int, records: tuple[str, ...]) -> WaveFacts:
+def _wave(connection: Connection, job_id: str, number: int, records: tuple[str, ...], below: list[str]) -> WaveFacts:
     mine = (wave_batches.c.job_id == job_id, wave_batches.c.wave_number == number)
     clock = now()
-    troubled = connection.execute(
-        select(wave_batches.c.batch_id, wave_batches.c.tries, wave_batches.c.error, wave_batches.c.not_before)
-        .where(
-            *mine,
-            wave_batches.c.status == BatchStatus.PENDING.value,
-            or_(wave_batches.c.tries > 0, wave_batches.c.not_before > clock),
-        )
+    pending = (*mine, wave_batches.c.status == BatchStatus.PENDING.value)
+    # Two queries, each by an index that has all it looks at: one for both would read every pending row.
+    waiting = connection.execute(
+        select(wave_batches.c.batch_id, wave_batches.c.not_before)
+        .where(*pending, wave_batches.c.not_before > clock)
         .limit(LOOKED_AT)
     ).all()
-    moment: datetime = connection.execute(select(clock)).scalar_one()
-    waiting = [row for row in troubled if row.not_before is not None and row.not_before > moment]
-    worst = max(troubled, key=lambda row: row.tries, default=None)
+    refused = connection.execute(
+        select(wave_batches.c.batch_id, wave_batches.c.tries)
+        .where(*pending, wave_batches.c.record.in_([*records, *below]), wave_batches.c.tries > 0)
+        .limit(LOOKED_AT)
+    ).all()
+    worst = max(refused, key=lambda row: row.tries, default=None)
     # By its last commit, not by its lease: a batch that hangs may still be renewed.
     at_work = connection.execute(
         select(
@@ -95,14 +106,9 @@ def _wave(connection: Connection, job_id: str, number: int, records: tuple[str, 
     first = connection.execute(
         select(wave_batches.c.batch_id, wave_batches.c.tries, wave_batches.c.error)
         .where(*lost)
-        .order_by(wave_batches.c.batch_id)
+        .order_by(wave_batches.c.priority, wave_batches.c.batch_id)
         .limit(1)
     ).first()
-    committed = connection.execute(
-        select(func.max(wave_batches.c.updated_at)).where(
-            *mine, wave_batches.c.status.in_([BatchStatus.COMPLETED.value, BatchStatus.PROCESSING.value])
-        )
-    ).scalar()
     return WaveFacts(
         records=records,
         failed=failed,
@@ -112,9 +118,8 @@ def _wave(connection: Connection, job_id: str, number: int, records: tuple[str, 
         oldest=_at_work([row for row in at_work if not row.lapsed]),
         lapsed=_at_work([row for row in at_work if row.lapsed]),
         worst=None
-        if worst is None or not worst.tries
-        else Troubled(worst.batch_id, worst.tries, worst.error or _last_error(connection, job_id, worst.batch_id)),
-        last_commit=committed,
+        if worst is None
+        else Troubled(worst.batch_id, worst.tries, _last_error(connection, job_id, worst.batch_id)),
     )
 
 

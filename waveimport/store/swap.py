@@ -20,18 +20,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import msgspec
 import pymysql
 from sqlalchemy import delete, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from waveimport.core.names import aside_name, beside_name
-from waveimport.core.waves import BatchKind
 from waveimport.errors import TableClash, TablesInUse
 from waveimport.store.destination import Target, add_columns, check_tables, quote
 from waveimport.store.dialect import upsert
-from waveimport.store.tables import import_columns, wave_batches, wave_journal
+from waveimport.store.plans import plans_of
+from waveimport.store.tables import import_columns, wave_journal
 from waveimport.store.transactions import Database, Verdict, classify, translate
 
 T = TypeVar("T")
@@ -78,12 +77,7 @@ def swapped_roots(connection: Connection, job_id: str) -> set[str]:
 
     It was decided when the job was made and stays with it, whatever becomes of its tables and of `refresh` meanwhile.
     """
-    plans = connection.execute(
-        select(wave_batches.c.record, wave_batches.c.spec).where(
-            wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value
-        )
-    )
-    return {record for record, spec in plans if msgspec.json.decode(spec).get("swap") is True}
+    return {plan.record for plan in plans_of(connection, job_id) if plan.spec.get("swap") is True}
 
 
 def is_to_be_tried_again(connection: Connection, job_id: str) -> bool:

@@ -6,15 +6,13 @@ first full import of a profile moves them only once it is completed, or all that
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
 
-import msgspec
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.engine import Connection
 
 from waveimport.core.increments import MOMENT_FORMAT, Since, Watermark
-from waveimport.core.waves import BatchKind, BatchStatus
 from waveimport.store.dialect import now, upsert
+from waveimport.store.plans import plans_of
 from waveimport.store.tables import batch_events, import_jobs, import_watermarks, wave_batches
 
 
@@ -35,12 +33,14 @@ def plan_spec(since: Since | None) -> dict[str, object]:
 
 def since_of(connection: Connection, job_id: str) -> dict[str, str]:
     """Return, by main record, since when a job reads it; records that it reads in full are not in it."""
-    return {record: spec["since"] for record, spec in _plans(connection, job_id) if isinstance(spec.get("since"), str)}
+    found = plans_of(connection, job_id)
+    return {plan.record: plan.spec["since"] for plan in found if isinstance(plan.spec.get("since"), str)}
 
 
 def as_of(connection: Connection, job_id: str) -> dict[str, str]:
     """Return, by main record, the source's clock when a job began to read it; only of families with a cursor."""
-    return {record: spec["as_of"] for record, spec in _plans(connection, job_id) if isinstance(spec.get("as_of"), str)}
+    found = plans_of(connection, job_id)
+    return {plan.record: plan.spec["as_of"] for plan in found if isinstance(plan.spec.get("as_of"), str)}
 
 
 def move(connection: Connection, job_id: str, *, planned_only: bool = False) -> None:
@@ -53,7 +53,8 @@ def move(connection: Connection, job_id: str, *, planned_only: bool = False) -> 
     (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()
     earliest: datetime | None = None
     unseen = kept_records(connection, job_id)
-    for _, spec in _plans(connection, job_id, completed_only=planned_only):
+    for plan in plans_of(connection, job_id, completed_only=planned_only):
+        spec = plan.spec
         if planned_only and spec.get("swap"):
             continue
         if "as_of" not in spec or not unseen.isdisjoint(spec["family"]):
@@ -122,13 +123,3 @@ def reset(connection: Connection, profile: str, record: str) -> None:
     connection.execute(
         delete(import_watermarks).where(import_watermarks.c.profile == profile, import_watermarks.c.record == record)
     )
-
-
-def _plans(connection: Connection, job_id: str, *, completed_only: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    plans = select(wave_batches.c.record, wave_batches.c.spec).where(
-        wave_batches.c.job_id == job_id, wave_batches.c.kind == BatchKind.PLAN.value
-    )
-    if completed_only:
-        plans = plans.where(wave_batches.c.status == BatchStatus.COMPLETED.value)
-    rows = connection.execute(plans)
-    return [(record, msgspec.json.decode(spec)) for record, spec in rows]

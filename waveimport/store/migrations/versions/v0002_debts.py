@@ -1,4 +1,4 @@
-"""Debts, written-off batches, the last reconciliation, and the runs that share an account's limit."""
+"""Debts, written-off batches, the last reconciliation, the runs that share an account's limit, and quicker counts."""
 
 from alembic import op
 from sqlalchemy import inspect
@@ -23,6 +23,10 @@ COLUMNS = {
         "skip_reason": {"sqlite": "TEXT", "mysql": "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"},
     },
     "import_jobs": {"reconciled_at": {"sqlite": "DATETIME", "mysql": "DATETIME(6)"}},
+}
+INDEXES = {
+    "batches_to_claim": ["job_id", "wave_number", "status", "priority", "batch_id", "not_before"],
+    "batches_to_count": ["job_id", "wave_number", "record", "status", "row_count", "tries", "updated_at"],
 }
 ACCOUNT_RUNS = {
     "sqlite": """
@@ -64,3 +68,10 @@ def upgrade() -> None:
             if column not in there:
                 bind.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {types[name]}")
     bind.exec_driver_sql(ACCOUNT_RUNS[name])
+    indexed = {index["name"]: index["column_names"] for index in inspect(bind).get_indexes("wave_batches")}
+    for index, wanted in INDEXES.items():
+        if indexed.get(index) == wanted:
+            continue
+        if index in indexed:
+            bind.exec_driver_sql(f"DROP INDEX {index}" + ("" if name == "sqlite" else " ON wave_batches"))
+        bind.exec_driver_sql(f"CREATE INDEX {index} ON wave_batches ({', '.join(wanted)})")

@@ -27,7 +27,7 @@ from waveimport.errors import (
     Stopped,
     WaveImportError,
 )
-from waveimport.runtime import fetcher as fetcher_module
+from waveimport.runtime import planning
 from waveimport.runtime.fetcher import Ending, ending_of
 from waveimport.store.landing import Load
 from waveimport.store.transactions import Database
@@ -155,7 +155,7 @@ def test_a_crash_at_any_commit_of_planning_loses_no_range_and_asks_for_no_bounds
     database: Database, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """Incident: asked again after a crash, the bounds of a table that had grown left 12,840 keys in no batch."""
-    monkeypatch.setattr(fetcher_module, "RANGES_A_COMMIT", 3)
+    monkeypatch.setattr(planning, "RANGES_A_COMMIT", 3)
     for at in range(1, 20):
         for table in ("import_jobs", "wave_coordination", "wave_batches", "wave_journal", "batch_events"):
             database.run(lambda connection, table=table: connection.exec_driver_sql(f"DELETE FROM {table}"))

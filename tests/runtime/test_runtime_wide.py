@@ -8,7 +8,8 @@ from runtime_world import ScriptedSource, World, column
 
 from waveimport.core.settings import ColumnKind, RecordSettings
 from waveimport.errors import BadReply
-from waveimport.runtime.fetcher import JOINS_MAX, Ending
+from waveimport.runtime.fetcher import Ending
+from waveimport.runtime.wide_pages import JOINS_MAX
 from waveimport.store.transactions import Database
 
 WIDTH = 250

@@ -23,8 +23,8 @@ from waveimport.core.reconcile import Comparison, Window, changed_meanwhile, dis
 from waveimport.core.settings import Deletes
 from waveimport.errors import BadData, BadReply, QueryRefused, Reconciliation, ServerFault, SourceError
 from waveimport.runtime import clock
-from waveimport.runtime.fetcher import Source
 from waveimport.runtime.recount import Member, Recount, members
+from waveimport.runtime.source import Source
 from waveimport.runtime.writer import Writer
 from waveimport.store import debts, jobs, reconciled, watermarks
 from waveimport.store.destination import Target

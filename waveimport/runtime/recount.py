@@ -16,7 +16,7 @@ from waveimport.core.settings import ColumnKind, RecordSettings
 from waveimport.errors import BadReply, QueryRefused
 from waveimport.netsuite.narrowing import alive, changed, deleted, left, of_family, touched, touched_keys
 from waveimport.netsuite.suiteql import PARENTS_MAX, count_query, page_query
-from waveimport.runtime.fetcher import Source
+from waveimport.runtime.source import Source
 from waveimport.store.destination import Target
 from waveimport.store.landed import rows_below, rows_in_table, rows_there
 from waveimport.store.transactions import Database

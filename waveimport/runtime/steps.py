@@ -1,0 +1,94 @@
+"""The steps that the work on every batch is made of: ask the source, land what it gave, end when told to."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from waveimport.core.settings import RunSettings
+from waveimport.errors import Fenced, Stopped
+from waveimport.runtime.source import Source
+from waveimport.runtime.writer import Writer
+from waveimport.store.batches import Claim
+from waveimport.store.destination import Row
+from waveimport.store.landing import Load, NewBatch
+from waveimport.store.removal import Removal
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The means of a run; threads share one. `still_at_work` is told that a step of a batch begins, which keeps its
+    lease; `made_batches` that a commit has made new ones; `halted` is set when the run is to end."""
+
+    source: Source
+    writer: Writer
+    settings: RunSettings
+    halted: threading.Event
+    still_at_work: Callable[[Claim], None]
+    made_batches: Callable[[], None]
+
+    def check_stop(self) -> None:
+        """Raise Stopped when the run was told to stop."""
+        if self.halted.is_set():
+            raise Stopped("the run was told to stop")
+
+    def ask(self, claim: Claim, query: str, rows: int | None = None) -> bytes:
+        """Return the reply's body, of at most `rows` rows, by default a page. Raises the source's errors."""
+        self.still_at_work(claim)
+        return self.source.query(query, limit=rows or self.settings.page_size)
+
+    def land(
+        self,
+        claim: Claim,
+        spec: Mapping[str, object],
+        resume_key: Sequence[object] | None,
+        *,
+        children: tuple[NewBatch, ...] = (),
+        done: bool = False,
+        removal: Removal | None = None,
+        event: str | None = None,
+    ) -> None:
+        """Land what brings no rows, and return once it is durable. The words are those of `Load`.
+
+        Raises Fenced when the attempt is no longer the current one, and the database's errors.
+        """
+        landing = self.hand_in(claim, spec, resume_key, children=children, done=done, removal=removal, event=event)
+        wait_until_durable(claim, landing)
+
+    def hand_in(
+        self,
+        claim: Claim,
+        spec: Mapping[str, object],
+        resume_key: Sequence[object] | None,
+        *,
+        rows: Sequence[Row] = (),
+        children: tuple[NewBatch, ...] = (),
+        done: bool = False,
+        removal: Removal | None = None,
+        event: str | None = None,
+    ) -> "Future[bool]":
+        """Hand in what is to land, for `wait_until_durable`; nothing of it is kept here. The words are those of
+        `Load`."""
+        landing = self.writer.load(
+            Load(
+                claim=claim,
+                lease_seconds=self.settings.lease_seconds,
+                resume_key=resume_key,
+                spec=spec,
+                rows=rows,
+                children=children,
+                done=done,
+                removal=removal,
+                event=event,
+            )
+        )
+        if children:
+            landing.add_done_callback(lambda ended: None if ended.exception() else self.made_batches())
+        return landing
+
+
+def wait_until_durable(claim: Claim, landing: "Future[bool]") -> None:
+    """Wait until a page is durable. Raises Fenced when its attempt is no longer the current one, and the database's
+    errors."""
+    if not landing.result():
+        raise Fenced(f"batch {claim.batch_id} was taken over")

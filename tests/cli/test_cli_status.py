@@ -136,7 +136,7 @@ def test_an_alert_is_shown_and_makes_exit_code_20_only_if_asked(world: World, ac
     as_json = world.call("status", "--exit-code", "--json")
     assert as_json.code == ExitCode.ALERT
     [alert] = as_json.json["jobs"][0]["alerts"]
-    assert set(alert) == {"code", "wave_number", "message", "next"}
+    assert set(alert) == {"code", "wave_number", "message", "next", "caused_by"}
     assert (alert["code"], alert["wave_number"], alert["next"]) == ("dead_holder", None, "waveimport run")
 
 

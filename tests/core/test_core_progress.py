@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from waveimport.core.progress import JobProgress, WaveProgress, alerts_of, job_object, moment
+from waveimport.core.progress import JobProgress, Loop, OwedBatch, WaveProgress, alerts_of, job_object, moment
 from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
 
 NOW = datetime(2026, 11, 22, 12, 0, 0)
@@ -165,3 +165,41 @@ def test_a_job_without_a_holder_has_no_lease_and_moments_are_utc() -> None:
 def test_elapsed_seconds_end_with_the_job() -> None:
     assert job().elapsed_seconds == 3600
     assert replace(job(), finished_at=NOW - timedelta(minutes=30)).elapsed_seconds == 1800
+
+
+def test_what_is_owed_and_carried_by_nobody_is_an_alert_once_the_job_has_ended() -> None:
+    owed = OwedBatch("import_0", "1/order/3", "order", "WI-SRC-009: no")
+    waiting = replace(job(wave()), owed=(owed, replace(owed, batch_id="1/order/4")))
+    assert codes(waiting) == [], "the job at work may carry it still"
+    ended = replace(waiting, status=JobStatus.COMPLETED)
+    (alert,) = alerts_of(ended, stuck_after_seconds=300, passes_without_effect=100)
+    assert alert.message == "2 failed batches are owed, the first 1/order/3 of import_0: WI-SRC-009: no"
+    assert codes(replace(ended, owed=(replace(owed, carried_by="import_1", carried_as="x"),))) == []
+
+
+@pytest.mark.parametrize(("hours", "stands"), [(0.0, False), (26.0, False), (25.0, True)])
+def test_an_import_that_was_not_complete_for_long_is_an_alert(hours: float, stands: bool) -> None:
+    old = replace(job(wave()), last_complete=NOW - timedelta(hours=25.5))
+    found = alerts_of(old, stuck_after_seconds=300, passes_without_effect=100, complete_within_hours=hours)
+    assert [alert.code for alert in found] == (["no_complete_run"] if stands else [])
+    never = replace(job(wave()), created_at=NOW - timedelta(hours=30))
+    (alert,) = alerts_of(never, stuck_after_seconds=300, passes_without_effect=100, complete_within_hours=26)
+    assert "no import was ever complete" in alert.message
+
+
+def test_one_batch_with_one_error_again_and_again_is_an_alert_and_the_cause_of_its_wave() -> None:
+    looping = replace(job(wave(idle_seconds=400)), loop=Loop("1/order/3", 1, 4, "429"))
+    assert codes(looping) == ["wave_stuck"]
+    looping = replace(looping, loop=Loop("1/order/3", 1, 5, "429"))
+    found = alerts_of(looping, stuck_after_seconds=300, passes_without_effect=100)
+    assert [(alert.code, alert.caused_by) for alert in found] == [("retry_loop", None), ("wave_stuck", "retry_loop")]
+
+
+def test_what_follows_from_a_dead_holder_says_so() -> None:
+    dead = replace(job(wave(idle_seconds=9999)), lease_expires_at=NOW - timedelta(days=1), idle_passes=100)
+    found = alerts_of(dead, stuck_after_seconds=300, passes_without_effect=100)
+    assert [(alert.code, alert.caused_by) for alert in found] == [
+        ("dead_holder", None),
+        ("passes_without_effect", "dead_holder"),
+        ("wave_stuck", "dead_holder"),
+    ]

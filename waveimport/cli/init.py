@@ -58,6 +58,7 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # stuck_after_seconds = 300
 # passes_without_effect = 100
 # lock_dir = "locks"
+# complete_within_hours = 26       # alert: no import was complete for so long; 0 for any age
 # lookback_seconds = 600           # an incremental run reads so much again before where the last one began
 
 # What to import. `waveimport discover` lists what the account has, and prints it as tables to paste here.

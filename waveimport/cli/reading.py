@@ -110,6 +110,7 @@ def look(database: "Database", settings: "Settings", job_id: str) -> "tuple[JobP
         job,
         stuck_after_seconds=settings.run.stuck_after_seconds,
         passes_without_effect=settings.run.passes_without_effect,
+        complete_within_hours=settings.run.complete_within_hours,
     )
     return job, alerts
 

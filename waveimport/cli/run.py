@@ -117,6 +117,7 @@ def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, 
             job,
             stuck_after_seconds=settings.run.stuck_after_seconds,
             passes_without_effect=settings.run.passes_without_effect,
+            complete_within_hours=settings.run.complete_within_hours,
         )
         for alert in alerts:
             click.echo(f"alert[{alert.code}]: {alert.message}", err=True)

@@ -1,6 +1,6 @@
 """A job in the numbers that people and programs watch: the object of `status --json`, and what derives from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -37,12 +37,14 @@ class WaveProgress:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A standing fault: a stable code, the wave it is about (None for the job), one sentence, the command to type."""
+    """A standing fault: a stable code, the wave it is about (None for the job), one sentence, the command to type.
+    `caused_by` is the code of the alert that it follows from; None for one that stands by itself."""
 
     code: str
     wave_number: int | None
     message: str
     next: str
+    caused_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,16 @@ class OwedBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """A batch that is tried again and again with one error."""
+
+    batch_id: str
+    wave_number: int
+    times: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requests:
     """The requests of the run at work, as it told last: `allowed` of `configured` may be in flight, for `reason`."""
 
@@ -72,7 +84,8 @@ class Requests:
 @dataclass(frozen=True, slots=True)
 class JobProgress:
     """A job at the moment `now` (of the database's clock). Moments are UTC, without zone, as the database has them.
-    `owed` is of its profile, whatever job failed it; `requests` is None where no run is at work."""
+    `owed` is of its profile, whatever job failed it; `requests` is None where no run is at work; `loop` the batch that
+    was tried most often in vain, None where none was; `last_complete` when a job of the profile was completed last."""
 
     job_id: str
     profile: str
@@ -89,6 +102,8 @@ class JobProgress:
     now: datetime
     owed: tuple[OwedBatch, ...] = ()
     requests: Requests | None = None
+    loop: Loop | None = None
+    last_complete: datetime | None = None
 
     @property
     def rows(self) -> int:
@@ -101,38 +116,71 @@ class JobProgress:
         return max(0.0, ((self.finished_at or self.now) - self.created_at).total_seconds())
 
 
-def alerts_of(job: JobProgress, *, stuck_after_seconds: float, passes_without_effect: int) -> tuple[Alert, ...]:
-    """Return what stands wrong with a job, judged by committed progress and never by heartbeats."""
+LOOP_TIMES = 5
+"""Tries of one batch that end in one error: fewer may be a bad minute of the service."""
+
+
+def alerts_of(
+    job: JobProgress,
+    *,
+    stuck_after_seconds: float,
+    passes_without_effect: int,
+    complete_within_hours: float = 0.0,
+) -> tuple[Alert, ...]:
+    """Return what stands wrong with a job, judged by committed progress and never by heartbeats; causes come first.
+
+    `complete_within_hours` is how old the last complete import of the profile may be, 0 for any age.
+    """
+    return (*_of_profile(job, complete_within_hours), *_of_job(job, stuck_after_seconds, passes_without_effect))
+
+
+def _of_profile(job: JobProgress, complete_within_hours: float) -> Iterator[Alert]:
+    waiting = [owed for owed in job.owed if owed.carried_by is None]
+    if waiting and job.status not in (JobStatus.PENDING, JobStatus.PROCESSING):
+        batches = "1 failed batch is" if len(waiting) == 1 else f"{len(waiting)} failed batches are"
+        message = f"{batches} owed, the first {waiting[0].batch_id} of {waiting[0].job_id}: {waiting[0].error}"
+        yield Alert("owed", None, message, "waveimport run")
+    since = job.last_complete or job.created_at
+    age = (job.now - since).total_seconds()
+    if complete_within_hours and age > complete_within_hours * 3600:
+        what = "the last complete import ended" if job.last_complete else "no import was ever complete; the first began"
+        message = f"{what} {_span(age)} ago, more than the {complete_within_hours:g} h of `complete_within_hours`"
+        yield Alert("no_complete_run", None, message, "waveimport status --why")
+
+
+def _of_job(job: JobProgress, stuck_after_seconds: float, passes_without_effect: int) -> Iterator[Alert]:
     if job.status is JobStatus.COMPLETED and job.error is not None:
         # The only thing that can be wrong with a completed job.
-        return (Alert("reconciliation", None, job.error, "waveimport run"),)
+        yield Alert("reconciliation", None, job.error, "waveimport run")
     if job.status not in (JobStatus.PENDING, JobStatus.PROCESSING):
-        return ()
-    alerts: list[Alert] = []
+        return
     resume = f"waveimport replay {job.job_id}"
+    cause = None
     if job.lease_owner is not None and job.lease_expires_at is not None and job.lease_expires_at < job.now:
         lapsed = (job.now - job.lease_expires_at).total_seconds()
-        alerts.append(
-            Alert("dead_holder", None, f"{job.lease_owner} let its lease lapse {_span(lapsed)} ago", "waveimport run")
-        )
+        cause = "dead_holder"
+        yield Alert(cause, None, f"{job.lease_owner} let its lease lapse {_span(lapsed)} ago", "waveimport run")
+    claimable = any(
+        wave.status is WaveStatus.PROCESSING and wave.batches.get(BatchStatus.PENDING, 0) for wave in job.waves
+    )
+    if claimable and job.idle_passes >= passes_without_effect:
+        message = f"{job.idle_passes} coordination passes in a row changed nothing, while batches are pending"
+        yield Alert("passes_without_effect", None, message, resume, cause)
+        cause = cause or "passes_without_effect"
+    if job.loop is not None and job.loop.times >= LOOP_TIMES:
+        message = f"batch {job.loop.batch_id} was tried {job.loop.times} times with one error: {job.loop.error}"
+        yield Alert("retry_loop", job.loop.wave_number, message, f"waveimport status {job.job_id} --why", cause)
+        cause = cause or "retry_loop"
     for wave in job.waves:
-        waiting = wave.batches.get(BatchStatus.PENDING, 0)
         if wave.status is not WaveStatus.PROCESSING or not wave.open_batches:
             continue
         since = (job.now - (wave.last_commit or job.created_at)).total_seconds()
         if since >= stuck_after_seconds:
             message = (
                 f"wave {wave.wave_number} ({', '.join(wave.rows)}) has {wave.open_batches} open batches,"
-                f" {waiting} of them pending, and committed nothing for {_span(since)}"
+                f" {wave.batches.get(BatchStatus.PENDING, 0)} of them pending, and committed nothing for {_span(since)}"
             )
-            alerts.append(Alert("wave_stuck", wave.wave_number, message, resume))
-    claimable = any(
-        wave.status is WaveStatus.PROCESSING and wave.batches.get(BatchStatus.PENDING, 0) for wave in job.waves
-    )
-    if claimable and job.idle_passes >= passes_without_effect:
-        message = f"{job.idle_passes} coordination passes in a row changed nothing, while batches are pending"
-        alerts.append(Alert("passes_without_effect", None, message, resume))
-    return tuple(alerts)
+            yield Alert("wave_stuck", wave.wave_number, message, resume, cause)
 
 
 def job_object(job: JobProgress, alerts: tuple[Alert, ...]) -> dict[str, Any]:
@@ -179,10 +227,7 @@ def job_object(job: JobProgress, alerts: tuple[Alert, ...]) -> dict[str, Any]:
             }
             for owed in job.owed
         ],
-        "alerts": [
-            {"code": alert.code, "wave_number": alert.wave_number, "message": alert.message, "next": alert.next}
-            for alert in alerts
-        ],
+        "alerts": [asdict(alert) for alert in alerts],
     }
 
 

@@ -61,7 +61,7 @@ NETSUITE_KEYS: Final = (
 RUN_KEYS: Final = (
     "workers", "page_size", "batch_size", "parents_per_batch", "lease_seconds", "max_tries",
     "request_timeout_seconds", "give_up_after_seconds", "reconcile", "stuck_after_seconds",
-    "passes_without_effect", "lock_dir", "lookback_seconds",
+    "passes_without_effect", "complete_within_hours", "lock_dir", "lookback_seconds",
 )  # fmt: skip
 ALGORITHMS: Final = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """What NetSuite takes assertions by, the default first."""
@@ -246,6 +246,7 @@ def _run(top: TableReader) -> RunSettings:
         reconcile=section.flag("reconcile", usual.reconcile),
         stuck_after_seconds=section.seconds("stuck_after_seconds", usual.stuck_after_seconds),
         passes_without_effect=section.whole("passes_without_effect", usual.passes_without_effect, 1),
+        complete_within_hours=section.hours("complete_within_hours", usual.complete_within_hours),
         lock_dir=section.text("lock_dir") or None,
         lookback_seconds=section.seconds("lookback_seconds", usual.lookback_seconds),
     )

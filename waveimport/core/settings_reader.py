@@ -208,6 +208,15 @@ class TableReader:
         self.wrong(key, "a number of seconds above 0", f"for example {key} = {default:g}")
         return default
 
+    def hours(self, key: str, default: float) -> float:
+        """Return a finite number of hours, not below zero."""
+        value = self.values.get(key, default)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and isinstance(value, int | float) and math.isfinite(value) and value >= 0:
+            return float(value)
+        self.wrong(key, "a number of hours, 0 or more", f"for example {key} = 26")
+        return default
+
     def flag(self, key: str, default: bool) -> bool:
         """Return true or false."""
         value = self.values.get(key, default)

@@ -122,6 +122,7 @@ class RunSettings:
     reconcile: bool = True
     stuck_after_seconds: float = 300.0
     passes_without_effect: int = 100
+    complete_within_hours: float = 0.0
     lock_dir: str | None = None
     lookback_seconds: float = 600.0
 

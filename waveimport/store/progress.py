@@ -3,16 +3,16 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Connection
 
-from waveimport.core.progress import JobProgress, OwedBatch, Requests, WaveProgress
-from waveimport.core.waves import BatchStatus, WaveKind, WaveStatus
+from waveimport.core.progress import JobProgress, Loop, OwedBatch, Requests, WaveProgress
+from waveimport.core.waves import UNFINISHED_JOB, BatchStatus, JobStatus, WaveKind, WaveStatus
 from waveimport.store import debts, sharing
 from waveimport.store.dialect import now
 from waveimport.store.jobs import get_job
 from waveimport.store.plans import plans_of
-from waveimport.store.tables import wave_batches, wave_coordination
+from waveimport.store.tables import batch_events, import_jobs, wave_batches, wave_coordination
 
 _COUNTS = select(
     wave_batches.c.wave_number,
@@ -23,6 +23,30 @@ _COUNTS = select(
     func.sum(wave_batches.c.tries).label("tries"),
     func.max(wave_batches.c.updated_at).label("last"),
 ).group_by(wave_batches.c.wave_number, wave_batches.c.record, wave_batches.c.status)
+
+
+def _loop(connection: Connection, job_id: str) -> Loop | None:
+    """Return the unfinished batch that was tried most often with one error, None where there is none."""
+    row = connection.execute(
+        select(batch_events.c.batch_id, batch_events.c.detail, wave_batches.c.wave_number, func.count().label("times"))
+        .select_from(
+            batch_events.join(
+                wave_batches,
+                and_(
+                    wave_batches.c.job_id == batch_events.c.job_id, wave_batches.c.batch_id == batch_events.c.batch_id
+                ),
+            )
+        )
+        .where(
+            batch_events.c.job_id == job_id,
+            batch_events.c.event.in_(["refused", "handed_back", "requeued"]),
+            wave_batches.c.status.not_in([BatchStatus.COMPLETED.value, BatchStatus.FAILED.value]),
+        )
+        .group_by(batch_events.c.batch_id, batch_events.c.detail, wave_batches.c.wave_number)
+        .order_by(func.count().desc(), batch_events.c.batch_id)
+        .limit(1)
+    ).first()
+    return None if row is None else Loop(row.batch_id, row.wave_number, row.times, row.detail or "")
 
 
 def requests_of(connection: Connection, job_id: str) -> Requests | None:
@@ -88,6 +112,12 @@ def read_progress(connection: Connection, job_id: str) -> JobProgress:
         ),
         now=connection.execute(select(now())).scalar_one(),
         requests=requests_of(connection, job_id),
+        loop=_loop(connection, job_id) if job.status in UNFINISHED_JOB else None,
+        last_complete=connection.execute(
+            select(func.max(import_jobs.c.finished_at)).where(
+                import_jobs.c.profile == job.profile, import_jobs.c.status == JobStatus.COMPLETED.value
+            )
+        ).scalar(),
         owed=tuple(
             OwedBatch(debt.job_id, debt.batch_id, debt.record, debt.error, debt.carried_by, debt.carried_as)
             for debt in debts.standing(connection, job.profile)

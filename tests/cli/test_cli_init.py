@@ -13,7 +13,12 @@ from waveimport.core.settings import CREDENTIAL_KEYS, RunSettings
 from waveimport.errors import BadSecret, ConfigErrors, ExitCode, MissingKey
 from waveimport.runtime.config import load_settings
 
-VARIABLES = {"NETSUITE_CLIENT_ID": "a", "NETSUITE_CERTIFICATE_ID": "b"}
+VARIABLES = {
+    "NETSUITE_CLIENT_ID": "a",
+    "NETSUITE_CERTIFICATE_ID": "b",
+    "WAVEIMPORT_PING_URL": "https://hc.example/a",
+    "WAVEIMPORT_WEBHOOK_URL": "https://hook.example/a",
+}
 TBA_VARIABLES = {
     "NETSUITE_CONSUMER_KEY": "a",
     "NETSUITE_CONSUMER_SECRET": "b",
@@ -110,7 +115,7 @@ def test_the_file_is_the_one_asked_for_else_the_configuration_in_force(
 
 
 def test_what_it_says_is_the_default_is_the_default() -> None:
-    section = STARTER.partition("[run]")[2].partition("# What to import")[0]
+    section = STARTER.partition("[run]")[2].partition("# Whom to tell")[0]
     said = dict(re.findall(r"^# (\w+) = (\S+)", section, re.MULTILINE))
     assert set(said) == set(RunSettings.__dataclass_fields__)
     said.pop("lock_dir")  # depends on the machine; any folder is an example

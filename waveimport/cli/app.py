@@ -43,6 +43,7 @@ class App:
         self.keep_secret(netsuite.token_id, netsuite.token_secret, netsuite.certificate_id)
         # Line by line, for a part of a key gives it away; the first and the last are the same in every key.
         self.keep_secret(*netsuite.private_key.splitlines()[1:-1])
+        self.keep_secret(settings.notify.ping_url, settings.notify.webhook_url)
         for database in (settings.database, settings.destination):
             if database and not database.url.startswith("sqlite:"):
                 password = urlsplit(database.url).password or ""

@@ -58,8 +58,14 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # stuck_after_seconds = 300
 # passes_without_effect = 100
 # lock_dir = "locks"
-# complete_within_hours = 26       # alert: no import was complete for so long; 0 for any age
+# complete_within_hours = 0        # alert: no import was complete for so long; 26 suits a nightly one, 0 is no alert
 # lookback_seconds = 600           # an incremental run reads so much again before where the last one began
+
+# Whom to tell how runs begin and end; that this fails is a warning, and fails no run.
+# [notify]
+# ping_url = "${WAVEIMPORT_PING_URL}"       # as healthchecks.io takes it: /start, /fail, and itself for success
+# webhook_url = "${WAVEIMPORT_WEBHOOK_URL}" # gets JSON: event, exit_code, message, and the job of `status --json`
+# command = ["/usr/local/bin/tell"]         # that JSON on its stdin, WAVEIMPORT_EVENT in its environment
 
 # What to import. `waveimport discover` lists what the account has, and prints it as tables to paste here.
 # All of it, with its dependencies, is put here by: waveimport discover --all >> waveimport.toml

@@ -11,7 +11,7 @@ import click
 from waveimport.cli.app import App
 from waveimport.cli.types import Duration, Names
 from waveimport.core.waves import Trigger
-from waveimport.errors import ExitCode
+from waveimport.errors import ExitCode, WaveImportError
 
 
 @click.command()
@@ -59,6 +59,7 @@ def command(
 
     from waveimport.cli.watch import Watcher
     from waveimport.runtime.importer import RunOptions, run_import
+    from waveimport.runtime.notify import Event, Notifier
     from waveimport.runtime.stop import StopSwitch
 
     if workers is not None:
@@ -75,10 +76,53 @@ def command(
     )
     switch = StopSwitch()
     _listen(switch)
-    with Watcher(settings, bars=not no_progress and app.verbosity >= 0) as watcher:
-        result = run_import(settings, options, switch=switch, on_turn=watcher)
+    notifier = Notifier(settings.notify, settings.profile, app.scrub)
+    try:
+        with Watcher(settings, bars=not no_progress and app.verbosity >= 0) as watcher:
+
+            def on_turn(job_id: str) -> None:
+                notifier.started(job_id)
+                watcher(job_id)
+
+            result = run_import(settings, options, switch=switch, on_turn=on_turn)
+    except WaveImportError as error:
+        notifier.ended(Event.FAIL, job_id=None, exit_code=error.exit_code, message=error.message, job=None)
+        raise
     with Watcher(settings, bars=False) as watcher:
+        _notify(notifier, watcher, result, settings)
         return _tell(app, watcher, result, settings, as_json=as_json, fail_if_running=fail_if_running)
+
+
+_PAUSES = (ExitCode.PAUSED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+
+
+def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
+    """Tell how a run ended that did something: one that stepped aside leaves that to the one at work."""
+    from waveimport.core.progress import job_object
+    from waveimport.runtime.notify import Event
+
+    if result.stepped_aside or settings.notify == type(settings.notify)():
+        return
+    event = Event.FAIL
+    if result.exit_code in (ExitCode.OK, *_PAUSES):
+        event = Event.SUCCESS if result.exit_code is ExitCode.OK else Event.PAUSED
+    job = None
+    if result.job_id is not None:
+        seen = watcher.read(result.job_id)
+        job = job_object(seen, _alerts(seen, settings))
+    message = result.message or (result.error.message if result.error is not None else f"exit code {result.exit_code}")
+    notifier.ended(event, job_id=result.job_id, exit_code=int(result.exit_code), message=message, job=job)
+
+
+def _alerts(job: Any, settings: Any) -> Any:
+    from waveimport.core.progress import alerts_of
+
+    return alerts_of(
+        job,
+        stuck_after_seconds=settings.run.stuck_after_seconds,
+        passes_without_effect=settings.run.passes_without_effect,
+        complete_within_hours=settings.run.complete_within_hours,
+    )
 
 
 def _listen(switch: Any) -> None:
@@ -105,7 +149,7 @@ def _listen(switch: Any) -> None:
 def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, fail_if_running: bool) -> int:
     """Print how the run ended: the error, the message and standing alerts to stderr, the job to stdout."""
     from waveimport.cli.render import job_lines, print_json
-    from waveimport.core.progress import alerts_of, job_object
+    from waveimport.core.progress import job_object
 
     if result.error is not None:
         click.echo(app.scrub(result.error.render()), err=True)
@@ -113,12 +157,7 @@ def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, 
         click.echo(result.message, err=True)
     if result.job_id is not None:
         job = watcher.read(result.job_id)
-        alerts = alerts_of(
-            job,
-            stuck_after_seconds=settings.run.stuck_after_seconds,
-            passes_without_effect=settings.run.passes_without_effect,
-            complete_within_hours=settings.run.complete_within_hours,
-        )
+        alerts = _alerts(job, settings)
         for alert in alerts:
             click.echo(f"alert[{alert.code}]: {alert.message}", err=True)
         if as_json:

@@ -18,6 +18,7 @@ from waveimport.core.settings_types import (
     DatabaseSettings,
     Deletes,
     NetSuiteSettings,
+    NotifySettings,
     RecordSettings,
     Refresh,
     RunSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "DatabaseSettings",
     "Deletes",
     "NetSuiteSettings",
+    "NotifySettings",
     "RecordSettings",
     "Refresh",
     "RunSettings",
@@ -41,7 +43,7 @@ __all__ = [
     "parse_settings",
 ]
 
-TOP_KEYS: Final = ("profile", "database", "destination", "netsuite", "run", "records")
+TOP_KEYS: Final = ("profile", "database", "destination", "netsuite", "run", "notify", "records")
 DATABASE_KEYS: Final = ("url", "password", "password_file")
 DESTINATION_KEYS: Final = (*DATABASE_KEYS, "prefix")
 TBA_KEYS: Final = ("consumer_key", "consumer_secret", "token_id", "token_secret")
@@ -63,12 +65,16 @@ RUN_KEYS: Final = (
     "request_timeout_seconds", "give_up_after_seconds", "reconcile", "stuck_after_seconds",
     "passes_without_effect", "complete_within_hours", "lock_dir", "lookback_seconds",
 )  # fmt: skip
+NOTIFY_KEYS: Final = ("ping_url", "webhook_url", "command")
+"""Keys of `[notify]`: resolved, as credentials are, only by a command that tells anybody."""
+
 ALGORITHMS: Final = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """What NetSuite takes assertions by, the default first."""
 
 _TABLE_OF_KEY: Final[dict[str, str]] = {
     **dict.fromkeys(RECORD_KEYS, "[records.<name>]"),
     **dict.fromkeys(RUN_KEYS, "[run]"),
+    **dict.fromkeys(NOTIFY_KEYS, "[notify]"),
     **dict.fromkeys(DESTINATION_KEYS, "[destination]"),
     **dict.fromkeys(DATABASE_KEYS, "[database]"),
     **dict.fromkeys(NETSUITE_KEYS, "[netsuite]"),
@@ -97,12 +103,19 @@ def parse_settings(
     database = _database(top)
     destination = _destination(top, database)
     run = _run(top)
+    notify = _notify(top)
     prefix = destination.prefix if destination else ""
     records = read_records(mistakes, top.values.get("records"), prefix, _TABLE_OF_KEY) if with_records else ()
     profile = top.matching("profile", _PROFILE, "at most 100 characters", "a short name", default=netsuite.account)
     mistakes.raise_any()
     return Settings(
-        profile=profile, database=database, netsuite=netsuite, run=run, records=records, destination=destination
+        profile=profile,
+        database=database,
+        netsuite=netsuite,
+        run=run,
+        records=records,
+        destination=destination,
+        notify=notify,
     )
 
 
@@ -229,6 +242,26 @@ def _base_url(section: TableReader, account: str) -> str:
         section.wrong("base_url", "https", "plain http would send the credentials in the clear; "
                       "only 127.0.0.1, localhost and ::1 may use it")  # fmt: skip
     return url
+
+
+def _notify(top: TableReader) -> NotifySettings:
+    section = _section(top, "notify", NOTIFY_KEYS, secret=NOTIFY_KEYS)
+    for key in ("ping_url", "webhook_url"):
+        url = section.text(key)
+        if not url or has_placeholder(url):
+            continue
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:
+            valid = False
+        if not valid:
+            section.wrong(key, "an http or https address", f'for example {key} = "${{{key.upper()}}}"')
+    return NotifySettings(
+        ping_url=section.text("ping_url"),
+        webhook_url=section.text("webhook_url"),
+        command=section.words("command"),
+    )
 
 
 def _run(top: TableReader) -> RunSettings:

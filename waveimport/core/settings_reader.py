@@ -225,6 +225,14 @@ class TableReader:
         self.wrong(key, "true or false", f"without quotes: {key} = {str(default).lower()}")
         return default
 
+    def words(self, key: str) -> tuple[str, ...]:
+        """Return a command: a list of texts, the program first; empty where there is none."""
+        value = self.values.get(key, [])
+        if isinstance(value, list) and all(isinstance(word, str) for word in value) and (not value or value[0]):
+            return tuple(value)
+        self.wrong(key, "a list of texts, the program first", f'for example {key} = ["/usr/local/bin/tell", "ops"]')
+        return ()
+
     def names(self, key: str, default: tuple[str, ...], *, or_single: bool) -> tuple[str, ...]:
         """Return a list of texts without twins; a single text stands for a list of one if `or_single`."""
         if key not in self.values:

@@ -128,6 +128,15 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """`[notify]`: whom to tell how runs begin and end. The addresses hold secrets; empty where none is given."""
+
+    ping_url: str = field(default="", repr=False)
+    webhook_url: str = field(default="", repr=False)
+    command: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole configuration. `destination` is None when no `[destination]` was given."""
 
@@ -137,6 +146,7 @@ class Settings:
     run: RunSettings
     records: tuple[RecordSettings, ...]
     destination: DatabaseSettings | None = None
+    notify: NotifySettings = NotifySettings()
     path: str = ""  # the configuration file, for messages; "" when built in code
 
     @property

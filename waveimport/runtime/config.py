@@ -315,4 +315,6 @@ class _Resolver:
 
 
 def _is_credential(path: KeyPath) -> bool:
-    return len(path) == 2 and path[0] == "netsuite" and path[1] in CREDENTIAL_KEYS
+    if len(path) != 2:
+        return False
+    return path[0] == "notify" or (path[0] == "netsuite" and path[1] in CREDENTIAL_KEYS)

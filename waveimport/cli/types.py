@@ -4,11 +4,11 @@ import re
 
 import click
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d+)?)s)?")
 
 
 class Duration(click.ParamType[float]):
-    """`90s`, `15m`, `1h30m`: seconds."""
+    """`90s`, `15m`, `1h30m`, `90d`: seconds."""
 
     name = "duration"
 
@@ -17,10 +17,10 @@ class Duration(click.ParamType[float]):
         if isinstance(value, float):
             return value
         match = _DURATION.fullmatch(str(value).strip())
-        hours, minutes, seconds = match.groups() if match else (None, None, None)
-        total = 3600.0 * int(hours or 0) + 60.0 * int(minutes or 0) + float(seconds or 0)
+        days, hours, minutes, seconds = match.groups() if match else (None, None, None, None)
+        total = 86400.0 * int(days or 0) + 3600.0 * int(hours or 0) + 60.0 * int(minutes or 0) + float(seconds or 0)
         if not total:
-            self.fail(f"`{value}` is no duration: write 90s, 15m or 1h30m", param, ctx)
+            self.fail(f"`{value}` is no duration: write 90s, 15m, 1h30m or 90d", param, ctx)
         return total
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
 
 from waveimport.core.reconcile import RECONCILE_EVERY_DAYS, covers
 from waveimport.core.waves import BatchKind, BatchStatus, JobStatus
@@ -38,12 +39,7 @@ def is_due(connection: Connection, job_id: str) -> bool:
     refused = (
         select(batch_events.c.id)
         .select_from(batch_events.join(import_jobs, import_jobs.c.job_id == batch_events.c.job_id))
-        .where(
-            import_jobs.c.profile == job.profile,
-            import_jobs.c.created_at > after(-RECONCILE_EVERY_DAYS * _DAY),
-            batch_events.c.event == UNCOUNTED,
-            batch_events.c.at > after(-_DAY),
-        )
+        .where(import_jobs.c.profile == job.profile, *refused_lately())
     )
     if connection.execute(refused.limit(1)).first() is not None:
         return False
@@ -57,6 +53,15 @@ def is_due(connection: Connection, job_id: str) -> bool:
             break
     equal = jobs.where(import_jobs.c.reconciled_at > after(-RECONCILE_EVERY_DAYS * _DAY))
     return not any(covers(_names(row.selection), job.selection) for row in connection.execute(equal))
+
+
+def refused_lately() -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on `batch_events` and `import_jobs` for an event that puts the comparison off."""
+    return (
+        import_jobs.c.created_at > after(-RECONCILE_EVERY_DAYS * _DAY),
+        batch_events.c.event == UNCOUNTED,
+        batch_events.c.at > after(-_DAY),
+    )
 
 
 def written_off(connection: Connection, profile: str, roots: Mapping[str, str]) -> set[str]:

@@ -11,8 +11,18 @@ from waveimport.errors import EXIT_CODES, UsageError, WaveImportError, all_error
 EXIT_CODES_TOPIC: Final = "exit-codes"
 
 
+def _complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    top = ctx.find_root()
+    assert isinstance(top.command, click.Group), "the root of every call is the group of all commands"
+    return [name for name in (*top.command.list_commands(top), EXIT_CODES_TOPIC) if name.startswith(incomplete)]
+
+
+def _complete_code(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return sorted(error.code for error in all_errors() if error.code.startswith(incomplete.upper()))
+
+
 @click.command("help")
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=_complete_topic)
 @click.pass_context
 def command(ctx: click.Context, topic: str | None) -> None:
     """Help on a command, or on a topic: `waveimport help exit-codes` lists what each exit code means."""
@@ -41,7 +51,7 @@ def exit_codes_text() -> str:
 
 
 @click.command("explain")
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=_complete_code)
 def explain(code: str | None) -> None:
     """Explain an error code such as WI-CFG-003; without one, list them all."""
     by_code = {error.code: error for error in all_errors()}

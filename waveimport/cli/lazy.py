@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("waveimport.cli.init:command", "Write a commented starter configuration."),
@@ -26,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "simulate": ("waveimport.cli.simulate:command", "Serve a simulated NetSuite account on this machine."),
     "demo": ("waveimport.cli.demo:command", "Import a simulated account into SQLite, from start to end."),
     "db": ("waveimport.cli.db:command", "Create or migrate the tables; print their DDL."),
+    "completion": ("waveimport.cli.completion:command", "Print a script that completes commands by Tab."),
     "help": ("waveimport.cli.help:command", "Help on a command, or on `exit-codes`."),
     "explain": ("waveimport.cli.help:explain", "Explain an error code such as WI-CFG-003."),
 }
@@ -53,11 +55,17 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begin with. Raises click.UsageError with the nearest name if there is none."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        # A shell that completes a word wants no sentence about an earlier one.
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             close = get_close_matches(args[0], list(COMMANDS), n=1)
             mend = f"did you mean `{close[0]}`?" if close else f"the commands are: {', '.join(COMMANDS)}"
             raise click.UsageError(f"no command `{args[0]}`; {mend}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin with `incomplete`, without importing any command."""
+        names = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands without importing any."""

@@ -14,6 +14,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("waveimport.cli.init:command", "Write a commented starter configuration."),
     "discover": ("waveimport.cli.discover:command", "Show what the account has, as records to paste."),
     "check": ("waveimport.cli.check:command", "Check configuration, database, credentials and clock."),
+    "config": ("waveimport.cli.config:command", "Show the configuration and where each value comes from."),
     "plan": ("waveimport.cli.plan:command", "Show what a run would do; writes nothing."),
     "run": ("waveimport.cli.run:command", "Import: resume the unfinished job, or create one."),
     "status": ("waveimport.cli.status:command", "Show a job, its waves, batches and alerts."),

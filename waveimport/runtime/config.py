@@ -52,7 +52,7 @@ def load_settings(
     any message.
     """
     found = find_config(path, environ)
-    source = _Source.read(found)
+    source = ConfigFile.read(found)
     resolver = _Resolver(source, environ, warn or _ignore)
     document = resolver.resolve_texts(secrets=secrets)
     settings = None
@@ -72,7 +72,7 @@ def load_settings(
 
 
 def _complete(
-    settings: Settings, source: "_Source", urls: Mapping[str, str], credentials: Mapping[str, Any]
+    settings: Settings, source: "ConfigFile", urls: Mapping[str, str], credentials: Mapping[str, Any]
 ) -> Settings:
     """Put finished URLs, credentials and absolute paths in the place of what was written."""
     database = replace(settings.database, url=urls["database"])
@@ -115,15 +115,16 @@ def _ignore(message: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """A configuration file as read: its document, and the line of each key."""
+class ConfigFile:
+    """A configuration file as read: its document with every `${NAME}` still in it, and the line of each key."""
 
     path: Path
     document: dict[str, Any]
     lines: dict[KeyPath, int]
 
     @classmethod
-    def read(cls, path: Path) -> "_Source":
+    def read(cls, path: Path) -> "ConfigFile":
+        """Read and parse a file. Raises ConfigMissing where it cannot be read, BadToml where it is no TOML."""
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except OSError as error:
@@ -139,6 +140,7 @@ class _Source:
 
     @property
     def folder(self) -> Path:
+        """Where relative paths of the configuration start."""
         return self.path.absolute().parent
 
     def absolute(self, path: str) -> str:
@@ -151,6 +153,37 @@ class _Source:
             if line := self.lines.get(key[:length]):
                 return f"{self.path}:{line}"
         return str(self.path)
+
+    def variables(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the environment variables that a run under this configuration reads, in the order of the file.
+
+        Those of a way to log in that is not the configured one are not among them; `environ` is asked only for that.
+        """
+        unused = self.unused_credentials(environ)
+        names: dict[str, None] = {}
+
+        def collect(value: object, path: KeyPath) -> None:
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    collect(inner, (*path, key))
+            elif isinstance(value, list):
+                for inner in value:
+                    collect(inner, path)
+            elif isinstance(value, str) and not (_is_credential(path) and path[1] in unused):
+                names.update(dict.fromkeys(PLACEHOLDER.findall(value)))
+
+        collect(self.document, ())
+        return tuple(names)
+
+    def unused_credentials(self, environ: Mapping[str, str]) -> frozenset[str]:
+        """Return the credentials of the ways to log in that are not the configured one; none where that is unclear."""
+        netsuite = self.document.get("netsuite")
+        auth = netsuite.get("auth", "tba") if isinstance(netsuite, dict) else None
+        if isinstance(auth, str):
+            auth = PLACEHOLDER.sub(lambda match: environ.get(match[1], ""), auth)
+        if auth not in KEYS_OF_LOGIN:
+            return frozenset()
+        return frozenset(CREDENTIAL_KEYS).difference(KEYS_OF_LOGIN[auth])
 
     def line_of(self, error: ConfigError) -> int:
         """Return the line an error points at, 0 for one about the whole file."""
@@ -168,23 +201,13 @@ def _bad_toml(path: Path, text: str, message: str) -> BadToml:
 class _Resolver:
     """Replaces placeholders, reads secret files, completes paths and URLs; keeps every mistake."""
 
-    def __init__(self, source: _Source, environ: Mapping[str, str], warn: Warn) -> None:
+    def __init__(self, source: ConfigFile, environ: Mapping[str, str], warn: Warn) -> None:
         self.source = source
         self.environ = environ
         self.warn = warn
         self.mistakes = Mistakes(source.place)
         self.values: dict[str, str] = {}  # of the environment, by the placeholder they were put in for
-        self.unused = self._unused_credentials()
-
-    def _unused_credentials(self) -> frozenset[str]:
-        """Return the credentials of the ways to log in that are not the configured one; none where that is unclear."""
-        netsuite = self.source.document.get("netsuite")
-        auth = netsuite.get("auth", "tba") if isinstance(netsuite, dict) else None
-        if isinstance(auth, str):
-            auth = PLACEHOLDER.sub(lambda match: self.environ.get(match[1], ""), auth)
-        if auth not in KEYS_OF_LOGIN:
-            return frozenset()
-        return frozenset(CREDENTIAL_KEYS).difference(KEYS_OF_LOGIN[auth])
+        self.unused = source.unused_credentials(environ)
 
     def hide_values(self) -> None:
         """Show placeholders instead of their values in every mistake: a secret may stand where none belongs."""

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "skip": ("waveimport.cli.skip:command", "Write a failed batch off."),
     "watermark": ("waveimport.cli.watermark:command", "Show or change from when on changes are read."),
     "prune": ("waveimport.cli.prune:command", "Delete old jobs and their journals."),
+    "schedule": ("waveimport.cli.schedule:command", "Print a crontab line, or systemd units, for this configuration."),
     "simulate": ("waveimport.cli.simulate:command", "Serve a simulated NetSuite account on this machine."),
     "demo": ("waveimport.cli.demo:command", "Import a simulated account into SQLite, from start to end."),
     "db": ("waveimport.cli.db:command", "Create or migrate the tables; print their DDL."),

@@ -3,7 +3,7 @@
 import pytest
 from cli_world import CANARY, RECORDS, World
 
-from waveimport.core.settings import DATABASE_KEYS, DESTINATION_KEYS, NETSUITE_KEYS, RUN_KEYS
+from waveimport.core.settings import DATABASE_KEYS, DESTINATION_KEYS, NETSUITE_KEYS, NOTIFY_KEYS, RUN_KEYS
 from waveimport.errors import ExitCode
 
 SECRETS = f"""
@@ -14,6 +14,10 @@ consumer_secret = "{CANARY}-cs"
 token_id_file = "no/such/file"
 token_secret = "a${{NOT_SET_ANYWHERE}}"
 client_id = "{CANARY}-of-the-other-way"
+
+[notify]
+ping_url = "https://hc.example/{CANARY}"
+command = ["/bin/tell", "{CANARY}"]
 """
 
 
@@ -30,7 +34,13 @@ def test_every_key_has_its_value_and_origin(shown: World) -> None:
     assert said.json["file"] == str(shown.config)
     assert said.json["named_by"] == "--config"
     keys = {one.pop("key"): one for one in said.json["keys"]}
-    tables = {"database": DATABASE_KEYS, "destination": DESTINATION_KEYS, "netsuite": NETSUITE_KEYS, "run": RUN_KEYS}
+    tables = {
+        "database": DATABASE_KEYS,
+        "destination": DESTINATION_KEYS,
+        "netsuite": NETSUITE_KEYS,
+        "run": RUN_KEYS,
+        "notify": NOTIFY_KEYS,
+    }
     assert list(keys) == ["profile", *(f"{table}.{name}" for table, names in tables.items() for name in names)]
     lines = shown.config.read_text().splitlines()
 
@@ -47,6 +57,8 @@ def test_every_key_has_its_value_and_origin(shown: World) -> None:
         "netsuite.token_secret": "***${NOT_SET_ANYWHERE}",
         "netsuite.client_id": "***",
         "run.workers": 4,
+        "notify.ping_url": "***",
+        "notify.command": ["/bin/tell", "***"],
         "run.page_size": 50,
     }.items():
         assert keys[key] == of_file(key, value), key

@@ -14,6 +14,7 @@ from waveimport.core.settings import (
     DATABASE_KEYS,
     DESTINATION_KEYS,
     NETSUITE_KEYS,
+    NOTIFY_KEYS,
     RUN_KEYS,
     RecordSettings,
     Settings,
@@ -93,6 +94,7 @@ def _keys(source: ConfigFile, settings: Settings) -> Iterator[ShownKey]:
         ("destination", DESTINATION_KEYS),
         ("netsuite", NETSUITE_KEYS),
         ("run", RUN_KEYS),
+        ("notify", NOTIFY_KEYS),
     ):
         for name in names:
             yield _key(source, (table, name), defaults)
@@ -110,8 +112,11 @@ def _key(source: ConfigFile, path: KeyPath, defaults: Mapping[str, object]) -> S
 
 
 def _masked(path: KeyPath, value: object) -> object:
+    if path[0] == "notify" and isinstance(value, list):
+        # A token may be among the words of a command; which program it is is none.
+        return [word if not at or not isinstance(word, str) else masked(word) for at, word in enumerate(value)]
     if not isinstance(value, str):
         return value
-    if path[-1] == "password" or path[-1] in CREDENTIAL_KEYS:
+    if path[-1] == "password" or path[-1] in CREDENTIAL_KEYS or path[0] == "notify":
         return masked(value)
     return masked_url(value) if path[-1] in ("url", "base_url") else value

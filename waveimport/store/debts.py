@@ -103,8 +103,20 @@ def standing(connection: Connection, profile: str) -> list[Debt]:
 
 
 def _debts(connection: Connection, profile: str, condition: Any) -> list[Debt]:
-    # The jobs first: joined in one query, a server may go through every batch there ever was.
+    # The jobs first, and mostly there is nothing owed: joined in one query, every batch there ever was may be gone
+    # through.
     jobs = connection.execute(select(import_jobs.c.job_id).where(import_jobs.c.profile == profile)).scalars().all()
+    failed = wave_batches.c.status == BatchStatus.FAILED.value
+    owing = [
+        job_id
+        for job_id in jobs
+        if connection.execute(
+            select(wave_batches.c.batch_id).where(wave_batches.c.job_id == job_id, failed, wave_batches.c.owed == 1)
+        ).first()
+        is not None
+    ]
+    if not owing:
+        return []
     rows = connection.execute(
         select(wave_batches)
         .select_from(
@@ -119,8 +131,8 @@ def _debts(connection: Connection, profile: str, condition: Any) -> list[Debt]:
             )
         )
         .where(
-            wave_batches.c.job_id.in_(jobs),
-            wave_batches.c.status == BatchStatus.FAILED.value,
+            wave_batches.c.job_id.in_(owing),
+            failed,
             wave_batches.c.owed == 1,
             wave_batches.c.skipped_at.is_(None),
             condition,

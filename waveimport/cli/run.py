@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -29,6 +31,12 @@ from waveimport.errors import ExitCode, WaveImportError
 @click.option("--workers", type=click.IntRange(1, 64), help="Batches at work at a time, at most.")
 @click.option("--fail-if-running", is_flag=True, help="Exit 75 instead of 0 when another run is at work.")
 @click.option("--no-progress", is_flag=True, help="No progress bars.")
+@click.option(
+    "--metrics-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write numbers there for Prometheus' textfile collector, once a minute and at the end.",
+)
 @click.option("--json", "as_json", is_flag=True, help="End with the job as one JSON object on stdout.")
 @click.pass_obj
 def command(
@@ -43,6 +51,7 @@ def command(
     workers: int | None,
     fail_if_running: bool,
     no_progress: bool,
+    metrics_file: Path | None,
     as_json: bool,
 ) -> int:
     """Import: resume the unfinished job of the profile, or create one, and work until it is done.
@@ -78,7 +87,8 @@ def command(
     _listen(switch)
     notifier = Notifier(settings.notify, settings.profile, app.scrub)
     try:
-        with Watcher(settings, bars=not no_progress and app.verbosity >= 0) as watcher:
+        measured = None if metrics_file is None else partial(_measure, metrics_file, settings)
+        with Watcher(settings, bars=not no_progress and app.verbosity >= 0, watching=measured) as watcher:
 
             def on_turn(job_id: str) -> None:
                 notifier.started(job_id)
@@ -89,6 +99,8 @@ def command(
         notifier.ended(Event.FAIL, job_id=None, exit_code=error.exit_code, message=error.message, job=None)
         raise
     with Watcher(settings, bars=False) as watcher:
+        if measured is not None and result.job_id is not None and not result.stepped_aside:
+            measured(watcher.read(result.job_id), exit_code=int(result.exit_code))
         _notify(notifier, watcher, result, settings)
         return _tell(app, watcher, result, settings, as_json=as_json, fail_if_running=fail_if_running)
 
@@ -112,6 +124,12 @@ def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
         job = job_object(seen, _alerts(seen, settings))
     message = result.message or (result.error.message if result.error is not None else f"exit code {result.exit_code}")
     notifier.ended(event, job_id=result.job_id, exit_code=int(result.exit_code), message=message, job=job)
+
+
+def _measure(path: Path, settings: Any, job: Any, exit_code: int | None = None) -> None:
+    from waveimport.cli.metrics import write_metrics
+
+    write_metrics(path, job, _alerts(job, settings), exit_code=exit_code)
 
 
 def _alerts(job: Any, settings: Any) -> Any:

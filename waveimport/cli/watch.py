@@ -14,6 +14,8 @@ from waveimport.errors import WaveImportError
 from waveimport.runtime import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import Progress, TaskID
 
     from waveimport.core.settings import Settings
@@ -27,10 +29,14 @@ SHARE_OF_TIME = 0.05
 
 
 class Watcher:
-    """Called about once a second with the job; a context manager: at its end the bars show how the job ended."""
+    """Called about once a second with the job; a context manager: at its end the bars show how the job ended.
+    `watching` is told the numbers whenever they are read: once a minute, oftener where bars are shown."""
 
-    def __init__(self, settings: "Settings", *, bars: bool) -> None:
+    def __init__(
+        self, settings: "Settings", *, bars: bool, watching: "Callable[[JobProgress], None] | None" = None
+    ) -> None:
         self._settings = settings
+        self._watching = watching
         self._bars = bars and sys.stderr.isatty()
         self._reader: Database | None = None
         self._progress: Progress | None = None
@@ -74,6 +80,8 @@ class Watcher:
             log.debug("no numbers: %s", error.message)
             self._next = now + LINE_EVERY_SECONDS
             return
+        if self._watching is not None:
+            self._watching(job)
         took = clock.monotonic() - now
         first = self._first_rows is None
         if first:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from waveimport.cli.render import span
-from waveimport.core.waves import Decision
-from waveimport.runtime.retelling import Retold
+from waveimport.core.replay import decision_words, reason_words
+from waveimport.runtime.retelling import Retold, alike
 
 HEAD = f"{'SEQ':>5}  {'TIME (UTC)':<23}  {'+DELTA':>10}  {'SOURCE':<8}  {'TOKEN':>5}  {'EVENT':<7}  DECISION  (WHY)"
 
@@ -45,7 +45,7 @@ def timeline(retold: Iterable[Retold], *, fold: bool) -> Iterator[str]:
     for one in retold:
         line = _line(one, before)
         before = one.entry.at
-        if fold and shown is not None and _alike(shown, one):
+        if fold and shown is not None and alike(shown, one):
             if latest is not None:
                 hidden.add(latest[1])
             latest = (line, one)
@@ -65,19 +65,6 @@ def _folded(hidden: _Hidden, latest: tuple[str, Retold] | None) -> Iterator[str]
         yield latest[0]
 
 
-def _alike(first: Retold, second: Retold) -> bool:
-    return _kind(first) is not None and _kind(first) == _kind(second)
-
-
-def _kind(one: Retold) -> tuple[object, ...] | None:
-    """Return what alike entries share, None for an entry that stands alone."""
-    entry, decision = one.entry, one.entry.decision
-    if decision is None or decision.changes_rows or not one.replayed.agrees:
-        return None
-    waves = tuple(sorted(order.wave_number for order in decision.dispatch))
-    return (entry.event, entry.source, entry.token, waves, decision.requeue, decision.reason)
-
-
 def _line(one: Retold, before: datetime | None) -> str:
     entry = one.entry
     delta = "" if before is None else _delta(max(0.0, (entry.at - before).total_seconds()))
@@ -91,28 +78,3 @@ def _line(one: Retold, before: datetime | None) -> str:
 def _delta(seconds: float) -> str:
     # Passes follow one another within milliseconds, which `span` would round away.
     return f"+{seconds:.3f} s" if seconds < 60 else f"+{span(seconds)}"
-
-
-def decision_words(decision: Decision) -> str:
-    """Return what was decided: `job processing; wave 1 pending -> processing; seal 4; dispatch 2 of wave 1`."""
-    parts = [f"job {decision.job}"] if decision.job else []
-    parts += [f"planning: {decision.coordination_status}"] if decision.coordination_status else []
-    parts += [f"wave {move.wave_number} {move.source} -> {move.target}" for move in decision.moves]
-    parts += [f"seal wave {', '.join(str(seal.wave_number) for seal in decision.seals)}"] if decision.seals else []
-    parts += [f"requeue in wave {', '.join(map(str, decision.requeue))}"] if decision.requeue else []
-    if decision.dispatch:
-        orders = (
-            f"{order.count}{' plans' if order.plans_only else ''} of wave {order.wave_number}"
-            for order in decision.dispatch
-        )
-        parts.append(f"dispatch {', '.join(orders)}")
-    return "; ".join(parts) or "nothing"
-
-
-def reason_words(decision: Decision) -> str:
-    """Return why: the reason of the whole, then those of its moves, seals and dispatches, each said once."""
-    reasons = [decision.reason]
-    reasons += [f"wave {move.wave_number}: {move.reason}" for move in decision.moves]
-    reasons += [f"wave {seal.wave_number} sealed: {seal.reason}" for seal in decision.seals]
-    reasons += [order.reason for order in decision.dispatch]
-    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))

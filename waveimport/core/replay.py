@@ -53,3 +53,28 @@ def words(value: Any) -> str:
         parts = [f"{part.name}={getattr(value, part.name)}" for part in fields(value) if part.name != "reason"]
         return f"{type(value).__name__.lower()}({', '.join(parts)})"
     return str(value)
+
+
+def decision_words(decision: Decision) -> str:
+    """Return what was decided: `job processing; wave 1 pending -> processing; seal 4; dispatch 2 of wave 1`."""
+    parts = [f"job {decision.job}"] if decision.job else []
+    parts += [f"planning: {decision.coordination_status}"] if decision.coordination_status else []
+    parts += [f"wave {move.wave_number} {move.source} -> {move.target}" for move in decision.moves]
+    parts += [f"seal wave {', '.join(str(seal.wave_number) for seal in decision.seals)}"] if decision.seals else []
+    parts += [f"requeue in wave {', '.join(map(str, decision.requeue))}"] if decision.requeue else []
+    if decision.dispatch:
+        orders = (
+            f"{order.count}{' plans' if order.plans_only else ''} of wave {order.wave_number}"
+            for order in decision.dispatch
+        )
+        parts.append(f"dispatch {', '.join(orders)}")
+    return "; ".join(parts) or "nothing"
+
+
+def reason_words(decision: Decision) -> str:
+    """Return why: the reason of the whole, then those of its moves, seals and dispatches, each said once."""
+    reasons = [decision.reason]
+    reasons += [f"wave {move.wave_number}: {move.reason}" for move in decision.moves]
+    reasons += [f"wave {seal.wave_number} sealed: {seal.reason}" for seal in decision.seals]
+    reasons += [order.reason for order in decision.dispatch]
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))

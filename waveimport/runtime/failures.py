@@ -33,17 +33,21 @@ class FailedBatch:
     carried_as: str | None
 
 
-def read_failures(database: Database, settings: Settings, job_id: str) -> list[FailedBatch]:
-    """Return the failed batches of a job by wave and id; their queries are those of the configuration of today."""
+def read_failures(database: Database, settings: Settings | None, job_id: str) -> list[FailedBatch]:
+    """Return the failed batches of a job by wave and id; their queries are those of the configuration of today, None
+    where there is none at hand."""
     return [_describe(settings, row) for row in database.run(lambda connection: failed_batches(connection, job_id))]
 
 
-def _describe(settings: Settings, row: Mapping[str, Any]) -> FailedBatch:
+def _describe(settings: Settings | None, row: Mapping[str, Any]) -> FailedBatch:
     spec: Mapping[str, Any] = row["spec"]
     after: Sequence[Any] | None = row["resume_key"]
-    record = next((record for record in settings.records if record.name == row["record"]), None)
+    records = () if settings is None else settings.records
+    record = next((record for record in records if record.name == row["record"]), None)
     query, why_none = None, None
-    if record is None:
+    if settings is None:
+        why_none = "none: no configuration is at hand"
+    elif record is None:
         why_none = f"the record `{row['record']}` is configured no more"
     elif row["kind"] == BatchKind.PLAN and "count" in spec:
         why_none = "none: the source was asked, and its answer is kept"

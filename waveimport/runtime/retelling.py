@@ -45,3 +45,18 @@ def _part(database: Database, job_id: str, until: int | None, after: int) -> lis
     return database.run(
         lambda connection: journal.entries(connection, job_id, until=until, after=after, limit=ENTRIES_AT_ONCE)
     )
+
+
+def alike(first: Retold, second: Retold) -> bool:
+    """Whether two neighbours say the same: passes of one source under one token that move nothing, agree with today's
+    code, and differ at most in how much they dispatch."""
+    return _kind(first) is not None and _kind(first) == _kind(second)
+
+
+def _kind(one: Retold) -> tuple[object, ...] | None:
+    """Return what alike entries share, None for an entry that stands alone."""
+    entry, decision = one.entry, one.entry.decision
+    if decision is None or decision.changes_rows or not one.replayed.agrees:
+        return None
+    waves = tuple(sorted(order.wave_number for order in decision.dispatch))
+    return (entry.event, entry.source, entry.token, waves, decision.requeue, decision.reason)

@@ -207,6 +207,8 @@ def progress(status: JobStatus, **more: object) -> JobProgress:
     )
 
 
+HANGS = Alert("wave_stuck", 1, "wave 1 hangs", "x")
+OLD = Alert("no_complete_run", None, "the last complete import is old", "x")
 WHY = Reason("decided_otherwise", "another rule decides", None, "waveimport replay j", 2)
 
 
@@ -224,6 +226,8 @@ WHY = Reason("decided_otherwise", "another rule decides", None, "waveimport repl
             State.STUCK,
             "wave 1 hangs",
         ),
+        (progress(JobStatus.PROCESSING), (OLD,), (), State.RUNNING, "2 of 3 batches so far, 10 rows in 50 s"),
+        (progress(JobStatus.PROCESSING), (OLD, HANGS), (), State.STUCK, "wave 1 hangs"),
         (progress(JobStatus.PROCESSING), (), (WHY,), State.STUCK, "Wave 2: another rule decides"),
         (progress(JobStatus.FAILED), (), (), State.FAILED, "1 batch failed for good; the other 2 of 3 landed"),
         (progress(JobStatus.CANCELLED), (), (), State.CANCELLED, "2 of 3 batches had landed"),

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("waveimport.cli.status:command", "Show a job, its waves, batches and alerts."),
     "replay": ("waveimport.cli.replay:command", "Fold the journal again and show each decision."),
     "bundle": ("waveimport.cli.bundle:command", "Put a job into one file for support, without row data."),
+    "report": ("waveimport.cli.report:command", "Write a job as one HTML page."),
     "jobs": ("waveimport.cli.jobs:command", "List past and present jobs."),
     "cancel": ("waveimport.cli.cancel:command", "End an unfinished job."),
     "skip": ("waveimport.cli.skip:command", "Write a failed batch off."),

@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Only the first N entries.")
 @click.option("--strict", is_flag=True, help="Exit 21 also where another version of the rules had decided.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--html", metavar="FILE", help="Write the page of `report`, every decision judged; - for stdout.")
+@click.option("--force", is_flag=True, help="Replace the file of --html if it exists.")
 @click.pass_obj
-def command(app: App, job_id: str, until: int | None, strict: bool, as_json: bool) -> int:
+def command(
+    app: App, job_id: str, until: int | None, strict: bool, as_json: bool, html: str | None, force: bool
+) -> int:
     """Tell again what each coordination pass of JOB_ID, or of the job in a bundle FILE, saw and decided, and why.
 
     Every decision is recomputed. At the first that the same version of the rules would take otherwise today it stops,
     shows the difference and exits 21. What another version decided otherwise is shown and passed. Neighbours that
     say the same are folded, unless -v is given. It only reads.
     """
+    if force and html is None:
+        raise click.UsageError("--force replaces the file of --html, which is not given")
+    if html is not None:
+        return _page(app, job_id, html, force, unfit=as_json or strict or until is not None)
     from waveimport.cli.reading import look, open_subject
     from waveimport.runtime.retelling import retell
 
@@ -42,6 +50,19 @@ def command(app: App, job_id: str, until: int | None, strict: bool, as_json: boo
         else:
             _print_text(entries, tally, alerts, fold=app.verbosity < 1, status=job.status.value)
     return ExitCode.DIVERGED if tally.diverged else ExitCode.OK
+
+
+def _page(app: App, job_id: str, target: str, force: bool, *, unfit: bool) -> int:
+    if unfit:
+        raise click.UsageError("--html is a page of the whole journal: it goes with none of --until, --strict, --json")
+    from waveimport.cli.reading import open_subject
+    from waveimport.cli.report import page_of, refuse_existing, write_page
+
+    refuse_existing(target, force=force)
+    with open_subject(app, job_id) as subject:
+        report = page_of(subject, replayed=True)
+        write_page(app, report, target, force=force)
+    return ExitCode.DIVERGED if report.diverged or report.damaged is not None else ExitCode.OK
 
 
 class _Tally:

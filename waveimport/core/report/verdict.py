@@ -12,6 +12,8 @@ from waveimport.core.why import Reason
 
 STANDS_STILL = frozenset({"decided_otherwise", "dead_holder", "login_refused", "disk_full", "clock_went_back"})
 """Causes that no waiting mends."""
+STALLS = frozenset({"dead_holder", "passes_without_effect", "retry_loop", "wave_stuck"})
+"""Alerts of a job at work that does not get on; others are of its profile."""
 
 
 class State(StrEnum):
@@ -58,8 +60,9 @@ def verdict(job: JobProgress, alerts: Sequence[Alert], causes: Sequence[Reason])
     if wrong is not None:
         where = "" if wrong.wave_number is None else f"Wave {wrong.wave_number}: "
         return Verdict(State.STUCK, "Stuck", f"{where}{wrong.message}. {so_far}.", wrong.next)
-    if alerts:
-        return Verdict(State.STUCK, "Stuck", f"{alerts[0].message}. {so_far}.", _first_next(causes) or alerts[0].next)
+    stalled = next((alert for alert in alerts if alert.code in STALLS), None)
+    if stalled is not None:
+        return Verdict(State.STUCK, "Stuck", f"{stalled.message}. {so_far}.", _first_next(causes) or stalled.next)
     if job.lease_owner is None:
         sentence = f"No run is at work on it. {so_far}."
         return Verdict(State.PAUSED, "Waiting for a run", sentence, _first_next(causes) or "waveimport run")

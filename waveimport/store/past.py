@@ -1,0 +1,76 @@
+"""What the tables keep of a job's past, for a report: batches and their events, without what they cover."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from waveimport.core.report.history import BatchEvent, BatchPast
+from waveimport.core.waves import BatchStatus
+from waveimport.store.tables import batch_events, import_jobs, wave_batches
+
+
+def read_batches(connection: Connection, job_id: str) -> Sequence[BatchPast]:
+    """Return the batches of a job, in the order of their ids."""
+    rows = connection.execute(
+        select(
+            wave_batches.c.batch_id,
+            wave_batches.c.wave_number,
+            wave_batches.c.record,
+            wave_batches.c.status,
+            wave_batches.c.priority,
+            wave_batches.c.attempt,
+            wave_batches.c.tries,
+            wave_batches.c.lost,
+            wave_batches.c.row_count,
+            wave_batches.c.created_at,
+            wave_batches.c.updated_at,
+            wave_batches.c.error,
+            wave_batches.c.skipped_at,
+        )
+        .where(wave_batches.c.job_id == job_id)
+        .order_by(wave_batches.c.batch_id)
+    )
+    return [
+        BatchPast(
+            batch_id=row.batch_id,
+            wave_number=row.wave_number,
+            record=row.record,
+            status=BatchStatus(row.status),
+            priority=row.priority,
+            attempt=row.attempt,
+            tries=row.tries,
+            lost=row.lost,
+            rows=row.row_count,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            error=row.error,
+            skipped=row.skipped_at is not None,
+        )
+        for row in rows
+    ]
+
+
+def read_events(connection: Connection, job_id: str) -> Sequence[BatchEvent]:
+    """Return what happened to the batches of a job out of the ordinary, in order."""
+    rows = connection.execute(
+        select(
+            batch_events.c.batch_id,
+            batch_events.c.at,
+            batch_events.c.event,
+            batch_events.c.attempt,
+            batch_events.c.detail,
+        )
+        .where(batch_events.c.job_id == job_id)
+        .order_by(batch_events.c.id)
+    )
+    return [BatchEvent(row.batch_id, row.at, row.event, row.attempt, row.detail) for row in rows]
+
+
+def compared_at(connection: Connection, job_id: str) -> datetime | None:
+    """Return when a job's tables were compared with the source as a whole and found equal; None for not."""
+    found: datetime | None = connection.execute(
+        select(import_jobs.c.reconciled_at).where(import_jobs.c.job_id == job_id)
+    ).scalar()
+    return found

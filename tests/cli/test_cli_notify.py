@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from cli_world import CANARY, World
 
 from waveimport.errors import ExitCode
+from waveimport.runtime import importer, notify
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
 
@@ -116,3 +118,26 @@ def test_status_needs_no_variable_of_it_and_a_mistake_is_told(sqlite_world: Worl
     assert said.code == ExitCode.USAGE
     for words in ("an http or https address", "a list of texts, the program first", "did you mean `webhook_url`?"):
         assert words in said.err
+
+
+def test_whoever_never_ends_to_listen_does_not_hold_the_run(
+    sqlite_world: World, account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "PATIENCE_SECONDS", 0.3)
+    script = "import time; time.sleep(8)"
+    notified(sqlite_world, account, f"command = {json.dumps([sys.executable, '-c', script])}")
+    began = time.monotonic()
+    assert sqlite_world.call("run").code == ExitCode.OK
+    assert time.monotonic() - began < 7
+
+
+def test_a_fault_of_ours_is_told_as_well(
+    sqlite_world: World, account: Simulator, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object, **how: object) -> None:
+        raise AssertionError("a fault")
+
+    monkeypatch.setattr(importer, "run_import", broken)
+    notified(sqlite_world, account, f'webhook_url = "{listener.url}/hook"')
+    assert sqlite_world.call("run").code == ExitCode.FAULT
+    assert [json.loads(body)["event"] for _, body in listener.heard] == ["fail"]

@@ -166,3 +166,11 @@ def test_chunks_hold_every_item_once_in_order(items: list[int], size: int) -> No
     assert [item for part in parts for item in part] == items
     assert all(1 <= len(part) <= size for part in parts)
     assert all(len(part) == size for part in parts[:-1])
+
+
+def test_a_parent_that_is_a_text_is_told_by_a_hash_in_the_id() -> None:
+    """Ids stand in logs, and in bundles that hold no value of a row."""
+    ids = [derived_batch_id("1/customer/0000000", "address", name) for name in ("Katharina", "Katharina ", "katharina")]
+    assert len(set(ids)) == 3
+    assert not any("atharina" in one for one in ids)
+    assert ids[0] == derived_batch_id("1/customer/0000000", "address", "Katharina")

@@ -235,7 +235,7 @@ def test_a_text_key_has_1_to_255_characters() -> None:
 
 
 def test_a_key_that_comes_twice_is_refused() -> None:
-    with pytest.raises(BadData, match="same key 5"):
+    with pytest.raises(BadData, match="same key '5'"):
         READER.read(body({"id": "4"}, {"id": "5"}, {"id": "5"}))
     with pytest.raises(BadData, match="same key 'b'"):
         NAMED.read(body({"symbol": "b"}, {"symbol": "a"}, {"symbol": "b"}))

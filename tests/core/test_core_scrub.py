@@ -40,3 +40,10 @@ def test_names_are_those_of_the_configuration() -> None:
     found = set(names_of({"records": {"customer": {"columns": {"balance": "decimal(15,2)"}, "table": "customer"}}}))
     assert {"customer", "balance"} <= found
     assert "decimal(15,2)" not in found
+
+
+def test_what_a_cut_or_an_apostrophe_leaves_open_goes_too() -> None:
+    cut = "have the same key ('Katharina Musterfrau-Hohenzollern, born 1970… (73 characters)"
+    assert "Katharina" not in without_values(cut, NAMES)
+    limited = "NetSuite's concurrency limit is in use (429): near 'Katharina Musterfrau'"
+    assert without_values(limited, NAMES) == "NetSuite's concurrency limit is in use (429): near '…'"

@@ -114,6 +114,9 @@ def use(source: ScriptedSource) -> None:
         def query(self, sql: str, *, limit: int = 1000, offset: int = 0) -> bytes:
             return source.query(sql, limit=limit, offset=offset)
 
+        def epoch_seconds(self) -> float | None:
+            return source.epoch_seconds()
+
         limits = Limits(1, 1, 1, 1, 0)
 
         def share(self, requests: int) -> None:

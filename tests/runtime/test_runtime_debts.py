@@ -9,7 +9,7 @@ from daily_world import AFTER, LINES, ORDERS, SINCE, Daily
 from waveimport.core.graph import PlannedWave
 from waveimport.core.increments import Since
 from waveimport.core.waves import Trigger, WaveKind
-from waveimport.errors import NotFailed, QueryRefused, UnknownBatch
+from waveimport.errors import Fenced, NotFailed, QueryRefused, UnknownBatch
 from waveimport.store import audit, batches, debts, jobs, skipping, watermarks
 from waveimport.store.batches import Claim
 from waveimport.store.debts import Debt
@@ -238,3 +238,54 @@ def test_the_first_full_import_leaves_no_debts_and_moves_no_watermark_until_all_
     assert (done.left, done.watermarks_moved) == (0, True)
     assert world.query("SELECT COUNT(*) FROM import_watermarks") == [(2,)]
     world.close()
+
+
+def retried(world: Owing) -> None:
+    world.writer.transact(
+        lambda connection: jobs.retry_failed(connection, world.job_id, token=world.lease.token, trigger=Trigger.MANUAL)
+    )
+
+
+def test_a_job_that_is_taken_up_again_and_then_cancelled_leaves_no_watermark_beyond_what_it_did_not_read(
+    world: Owing,
+) -> None:
+    """Its failed batches are pending once more, so in no debt; the next job reads the family in full."""
+    retried(world)
+    world.cancel()
+    assert world.query("SELECT COUNT(*) FROM import_watermarks") == [(0,)]
+
+
+def test_a_failed_job_is_not_taken_up_behind_a_later_one(world: Owing) -> None:
+    """Its ranges would be read again under its own name, and what the later job landed be removed as gone."""
+    stale = world.lease
+    world.mend()
+    world.begin("import_3", LATER)
+    world.finish()
+    with pytest.raises(Fenced, match="made a new job since import_2 failed"):
+        world.writer.transact(
+            lambda connection: jobs.retry_failed(connection, "import_2", token=stale.token, trigger=Trigger.MANUAL)
+        )
+    assert (world.memos()[2], len(world.orders())) == ("new", 6)
+
+
+def test_lines_of_an_order_that_left_meanwhile_do_not_come_back_with_their_debt(world: Owing) -> None:
+    world.broken = r"uniquekey.* FROM lines "
+    world.begin("import_3", LATER)
+    world.fail()
+    world.source.execute("UPDATE orders SET memo = 'closed', at = '2026-09-21 15:00:00' WHERE id = 2")
+    world.begin("import_4", LATER)
+    world.fail()
+    assert 2 not in world.orders()
+    world.mend()
+    world.begin("import_5", {"order": Since("2026-09-22 00:00:00", {"line": "2026-09-22 00:00:00"})})
+    world.finish()
+    assert not {201, 202} & set(world.lines())
+    assert world.standing() == []
+
+
+def test_a_full_read_that_was_to_cover_it_and_was_cancelled_leaves_it_owed(world: Owing) -> None:
+    world.begin("import_3", {})
+    assert world.standing() == []
+    world.cancel()
+    [debt] = world.standing()
+    assert debt.job_id == "import_2"

@@ -1,5 +1,6 @@
 """`waveimport run`: resume the unfinished job or create one, and work until it is done."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -95,8 +96,11 @@ def command(
                 watcher(job_id)
 
             result = run_import(settings, options, switch=switch, on_turn=on_turn)
-    except WaveImportError as error:
-        notifier.ended(Event.FAIL, job_id=None, exit_code=error.exit_code, message=error.message, job=None)
+    except BaseException as error:
+        code, message = ExitCode.FAULT, "a fault of waveimport's own"
+        if isinstance(error, WaveImportError):
+            code, message = error.exit_code, error.message
+        notifier.ended(Event.FAIL, job_id=None, exit_code=int(code), message=message, job=None)
         raise
     with Watcher(settings, bars=False) as watcher:
         if measured is not None and result.job_id is not None and not result.stepped_aside:
@@ -105,11 +109,15 @@ def command(
         return _tell(app, watcher, result, settings, as_json=as_json, fail_if_running=fail_if_running)
 
 
+OWED_TOLD = 20
+"""Owed batches that are told of; there may be a hundred thousand."""
 _PAUSES = (ExitCode.PAUSED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
 def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
     """Tell how a run ended that did something: one that stepped aside leaves that to the one at work."""
+    from dataclasses import replace
+
     from waveimport.core.progress import job_object
     from waveimport.runtime.notify import Event
 
@@ -120,10 +128,35 @@ def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
         event = Event.SUCCESS if result.exit_code is ExitCode.OK else Event.PAUSED
     job = None
     if result.job_id is not None:
-        seen = watcher.read(result.job_id)
-        job = job_object(seen, _alerts(seen, settings))
+        with contextlib.suppress(WaveImportError):
+            seen = watcher.read(result.job_id)
+            shown = replace(seen, owed=seen.owed[:OWED_TOLD])
+            told = {**job_object(shown, _alerts(seen, settings)), "owed_count": len(seen.owed)}
+            job = _without_values(told, settings)
     message = result.message or (result.error.message if result.error is not None else f"exit code {result.exit_code}")
+    message = _without_values({"message": message}, settings)["message"]
     notifier.ended(event, job_id=result.job_id, exit_code=int(result.exit_code), message=message, job=job)
+
+
+def _without_values(job: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """Return the job without what its errors quote of rows: it goes to places that are not meant to hold any."""
+    from waveimport.core.scrub import without_values
+
+    names = {name for record in settings.records for name in (record.name, record.table, record.table_name)}
+    names |= {column.name for record in settings.records for column in record.columns}
+
+    def plain(value: Any) -> Any:
+        match value:
+            case dict():
+                return {key: plain(part) for key, part in value.items()}
+            case list():
+                return [plain(part) for part in value]
+            case str():
+                return without_values(value, names)
+            case _:
+                return value
+
+    return {key: plain(value) for key, value in job.items()}
 
 
 def _measure(path: Path, settings: Any, job: Any, exit_code: int | None = None) -> None:

@@ -101,8 +101,14 @@ def debt_batch_id(wave_number: int, record: str, number: int) -> str:
 
 
 def derived_batch_id(parent_batch_id: str, record: str, first_parent: int | str) -> str:
-    """Return the id of a derived batch: what it comes from and its first parent, so that it can be made only once."""
-    return _fit(f"{parent_batch_id}/{record}/{first_parent}")
+    """Return the id of a derived batch: what it comes from and its first parent, so that it can be made only once.
+
+    A parent that is a text is told by a hash: ids stand in logs and support bundles, which hold no value of a row.
+    """
+    told = first_parent
+    if isinstance(first_parent, str):
+        told = hashlib.sha256(first_parent.encode()).hexdigest()[:16]
+    return _fit(f"{parent_batch_id}/{record}/{told}")
 
 
 def sibling_batch_id(batch_id: str, number: int) -> str:

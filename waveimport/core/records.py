@@ -243,10 +243,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _shown(value: object) -> str:
-    """Return the value for an error: quoted, escaped, and never more than 60 characters of it."""
+    """Return the value for an error: one quoted, escaped text whatever it is, of at most 60 characters, so that whoever
+    is to take values out of a text finds it."""
     text = str(value)
-    cut = text[:_SHOWN_MAX_CHARACTERS]
-    quoted = ascii(cut) if isinstance(value, str) else cut
+    quoted = ascii(text[:_SHOWN_MAX_CHARACTERS])
     return quoted if len(text) <= _SHOWN_MAX_CHARACTERS else f"{quoted}… ({len(text)} characters)"
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 GONE: Final = "…"
 
+_APOSTROPHE: Final = re.compile(r"(?<=\w)'(?=\w)")
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*")
 
@@ -18,7 +19,19 @@ def without_values(text: str, names: Collection[str]) -> str:
         quote, inner = found[0][0], found[0][1:-1]
         return found[0] if inner in names else f"{quote}{GONE}{quote}"
 
-    return _QUOTED.sub(keep, text)
+    # An apostrophe within a word opens nothing; a quote that nothing closes hides all behind it.
+    parted = _APOSTROPHE.sub("\0", text)
+    shown = _QUOTED.sub(keep, parted)
+    opened = next((at for at in _unclosed(shown)), None)
+    return (shown if opened is None else shown[: opened + 1] + GONE).replace("\0", "'")
+
+
+def _unclosed(text: str) -> Iterator[int]:
+    """Yield where a quote stands that is no part of a whole pair."""
+    whole = [found.span() for found in _QUOTED.finditer(text)]
+    for at, sign in enumerate(text):
+        if sign in "'\"" and not any(start <= at < end for start, end in whole):
+            yield at
 
 
 def without_words(value: Any) -> Any:

@@ -317,7 +317,10 @@ class _Run:
             return False
         return self.writer.transact(
             lambda connection: (
-                (debts.is_first(connection, failed.job_id) or is_to_be_tried_again(connection, failed.job_id))
+                (
+                    debts.is_first(connection, failed.job_id)
+                    or (failed.config_hash == self.plan.hash and is_to_be_tried_again(connection, failed.job_id))
+                )
                 and batches.has_unskipped_failure(connection, failed.job_id)
             )
         )

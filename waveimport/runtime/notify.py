@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 HTTP_SECONDS = 10.0
 COMMAND_SECONDS = 60.0
+PATIENCE_SECONDS = 2 * HTTP_SECONDS + COMMAND_SECONDS
+"""How long a run waits, at its end, for whom it tells."""
 _BODY_MOST_CHARACTERS = 8_000
 
 
@@ -58,8 +60,12 @@ class Notifier:
     ) -> None:
         """Tell how the run ended; `job` is the object of `status --json`, None where there is none."""
         if self._started is not None:
-            self._started.join(2 * HTTP_SECONDS + COMMAND_SECONDS)
-        self._tell(event, job_id, exit_code, message, job)
+            self._started.join(PATIENCE_SECONDS)
+        last = threading.Thread(target=self._tell, args=(event, job_id, exit_code, message, job), daemon=True)
+        last.start()
+        last.join(PATIENCE_SECONDS)
+        if last.is_alive():
+            log.warning("[notify] has not ended after %.0f s; the run does not wait for it", PATIENCE_SECONDS)
 
     def _tell(
         self, event: Event, job_id: str | None, exit_code: int | None, message: str, job: Mapping[str, Any] | None
@@ -111,7 +117,11 @@ class Notifier:
 
 def _post(url: str, body: str, kind: str) -> None:
     headers = {"Content-Type": f"{kind}; charset=utf-8", "User-Agent": "waveimport"}
-    requests.post(url, data=body.encode(), headers=headers, timeout=HTTP_SECONDS).raise_for_status()
+    # The status is all that counts: a body that drips, or another place, would hold the run.
+    with requests.post(
+        url, data=body.encode(), headers=headers, timeout=HTTP_SECONDS, stream=True, allow_redirects=False
+    ) as answer:
+        answer.raise_for_status()
 
 
 def _with_suffix(url: str, suffix: str) -> str:

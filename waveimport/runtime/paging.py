@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from waveimport.core.ranges import sibling_batch_id, split_rest
+from waveimport.core.ranges import DEBT_PART, sibling_batch_id, split_rest
 from waveimport.core.records import Page, PageReader
 from waveimport.core.settings import ColumnKind, RecordSettings
 from waveimport.core.waves import BatchKind
@@ -72,7 +72,7 @@ class Pager:
                     event = "split"
                 if landing is not None:
                     wait_until_durable(claim, landing)
-                removal = _read_whole(spec, covered) if done else None
+                removal = _read_whole(claim, spec, covered) if done else None
                 if removal is not None and not self._visibility.is_seen(claim, record):
                     removal, event = None, KEPT
                 self._steps.still_at_work(claim)
@@ -178,10 +178,10 @@ def _halves(claim: Claim, spec: Mapping[str, object], cut: int) -> tuple[dict[st
     )
 
 
-def _read_whole(spec: Mapping[str, object], covered: Slice) -> Removal | None:
+def _read_whole(claim: Claim, spec: Mapping[str, object], covered: Slice) -> Removal | None:
     """Return what a batch that is done has read whole, so that other rows there are gone; None where it has not."""
     if covered.parents is not None:
-        return ReadParents(covered.parents)
+        return ReadParents(covered.parents, orphans_too=DEBT_PART in claim.batch_id)
     if "since" in spec or "keep" in spec:
         return None
     return ReadRange(covered.lower, covered.upper)

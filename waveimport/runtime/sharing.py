@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from waveimport.core.limits import Limits, reason, share_of
 from waveimport.core.waves import Trigger
+from waveimport.errors import DatabaseError
 from waveimport.runtime import clock
 from waveimport.runtime.writer import Writer
 from waveimport.store import jobs, journal, sharing
@@ -47,7 +48,7 @@ class AccountShare:
     def beat(self) -> None:
         """Every few seconds, tell how many requests this run has in flight, and take its part of the limit.
 
-        Raises Fenced where another run has taken the job over, and the database's errors.
+        Raises Fenced where another run has taken the job over, and the database's errors in writing the journal.
         """
         now = clock.monotonic()
         if now < self._next:
@@ -56,12 +57,17 @@ class AccountShare:
         limits = replace(self._source.limits, runs=self._runs)
         why = reason(limits)
         owner, job_id = self._lease.owner, self._lease.job_id
-        self._writer.transact(
-            lambda connection: sharing.tell(
-                connection, self._account, owner, job_id, limits, why, seconds=LAPSES_AFTER_SECONDS
+        try:
+            self._writer.transact(
+                lambda connection: sharing.tell(
+                    connection, self._account, owner, job_id, limits, why, seconds=LAPSES_AFTER_SECONDS
+                )
             )
-        )
-        at_work = self._writer.transact(lambda connection: sharing.owners(connection, self._account))
+            at_work = self._writer.transact(lambda connection: sharing.owners(connection, self._account))
+        except DatabaseError as error:
+            # The rows only spare runs the account's 429s. A database that is gone ends the run where it counts.
+            log.debug("the limit is not shared: %s", error.message)
+            return
         if owner in at_work:
             if len(at_work) != self._runs:
                 log.info("%d runs on this database ask the account %s", len(at_work), self._account)

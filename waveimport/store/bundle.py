@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Table, event, insert, or_, select
+from sqlalchemy import Table, event, insert, select
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql.elements import ColumnElement
 
+from waveimport.core.ranges import chunks
 from waveimport.core.scrub import names_of, without_values, without_words
 from waveimport.errors import BadBundle, FileExists
 from waveimport.store import debts, schema
@@ -39,6 +40,7 @@ APPLICATION_ID: Final = 0x57494255
 """SQLite's mark of a file's kind: `WIBU`."""
 FORMAT: Final = "1"
 ROWS_AT_ONCE: Final = 2_000
+IDS_AT_ONCE: Final = 500
 UNPACKED_MOST_BYTES: Final = 8 * 1024**3
 _CHUNK_BYTES: Final = 1024 * 1024
 _MANIFEST: Final = "bundle"
@@ -94,10 +96,12 @@ def _copy(source: Connection, target: Connection, job_id: str, facts: Mapping[st
         (account_runs, account_runs.c.job_id == job_id),
         (import_accounts, import_accounts.c.refused_at.is_not(None)),
     ]
-    if owed:
-        named = [(wave_batches.c.job_id == one.job_id) & (wave_batches.c.batch_id == one.batch_id) for one in owed]
-        others = or_(*named)
-        of_job.append((wave_batches, others))
+    for other in sorted({one.job_id for one in owed}):
+        ids = [one.batch_id for one in owed if one.job_id == other]
+        of_job += [
+            (wave_batches, (wave_batches.c.job_id == other) & wave_batches.c.batch_id.in_(part))
+            for part in chunks(ids, IDS_AT_ONCE)
+        ]
     for table, condition in of_job:
         columns = [column for column in table.columns if column.computed is None]
         rows = source.execution_options(yield_per=ROWS_AT_ONCE).execute(select(*columns).where(condition))

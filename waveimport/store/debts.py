@@ -10,6 +10,7 @@ read covers it, or when a person skips it; while the job that carries it fails o
 The first full import of a profile leaves no debts: its failed batches are tried again in place.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
 
 from waveimport.core.graph import PlannedWave
 from waveimport.core.ranges import DEBT_PART, debt_batch_id
@@ -78,6 +80,7 @@ def outstanding(connection: Connection, profile: str) -> list[Debt]:
     """Return what a new job of the profile has to carry: the oldest first."""
     free = or_(
         wave_batches.c.carried_by.is_(None),
+        _not_covered(),
         and_(
             _CARRIER.c.status == JobStatus.CANCELLED.value,
             _CARRYING.c.status != BatchStatus.COMPLETED.value,
@@ -93,6 +96,7 @@ def standing(connection: Connection, profile: str) -> list[Debt]:
     """Return what of a profile is owed and has not landed, be it carried by an unfinished job or by none."""
     open_ = or_(
         wave_batches.c.carried_by.is_(None),
+        _not_covered(),
         and_(
             _CARRYING.c.status != BatchStatus.COMPLETED.value,
             _CARRYING.c.skipped_at.is_(None),
@@ -100,6 +104,12 @@ def standing(connection: Connection, profile: str) -> list[Debt]:
         ),
     )
     return _debts(connection, profile, open_)
+
+
+def _not_covered() -> ColumnElement[bool]:
+    """A full read was to cover it and did not come to its end."""
+    ended = [JobStatus.CANCELLED.value, JobStatus.FAILED.value]
+    return and_(wave_batches.c.carried_as.is_(None), _CARRIER.c.status.in_(ended))
 
 
 def _debts(connection: Connection, profile: str, condition: Any) -> list[Debt]:
@@ -182,6 +192,7 @@ def carry(
         elif debt.record in home:
             taken.append({"owing": debt.job_id, "batch": debt.batch_id, "by": job_id, "carried": None})
     found: dict[int, list[dict[str, object]]] = {}
+    numbers: Counter[tuple[int, str]] = Counter()
     for (record, kind, _), debts in merged.items():
         wave = home[record]
         number = wave.wave_number
@@ -190,7 +201,8 @@ def carry(
             assert wave.parent_wave is not None, "a derived wave has a parent"
             number = wave.parent_wave
         batches = found.setdefault(number, [])
-        batch_id = debt_batch_id(number, record, sum(each["record"] == record for each in batches))
+        batch_id = debt_batch_id(number, record, numbers[number, record])
+        numbers[number, record] += 1
         widest = min(debts, key=lambda debt: str(debt.spec.get("since", "")))
         batches.append(
             {

@@ -17,6 +17,7 @@ from waveimport.core.graph import PlannedWave
 from waveimport.core.increments import Since
 from waveimport.core.ranges import plan_batch_id
 from waveimport.core.waves import (
+    UNFINISHED_JOB,
     BatchKind,
     BatchStatus,
     CoordinationStatus,
@@ -30,7 +31,7 @@ from waveimport.store import debts, journal
 from waveimport.store.dialect import now
 from waveimport.store.swap import plan_mark
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
-from waveimport.store.watermarks import keep_only, plan_spec
+from waveimport.store.watermarks import forget, keep_only, plan_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,10 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
     failed = connection.execute(select(wave_batches.c.batch_id).where(*again)).scalars().all()
     if not failed:
         return 0
+    if status is JobStatus.FAILED and not _is_newest(connection, job_id):
+        # What failed is a later job's to carry, and its rows are newer: read again under this job's name, a range that
+        # is done here would remove them.
+        raise Fenced(f"another run has made a new job since {job_id} failed")
     if status is JobStatus.FAILED:
         _back_to_work(connection, job_id)
     connection.execute(
@@ -258,6 +263,11 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
         connection, job_id, source=trigger, token=token, event="retry", note=f"{len(failed)} failed batches put back"
     )
     return len(failed)
+
+
+def _is_newest(connection: Connection, job_id: str) -> bool:
+    newest = newest_job(connection, get_job(connection, job_id).profile)
+    return newest is not None and newest.job_id == job_id
 
 
 def _back_to_work(connection: Connection, job_id: str) -> None:
@@ -285,6 +295,9 @@ def cancel_job(connection: Connection, job_id: str, *, trigger: Trigger) -> tupl
     before = get_job(connection, job_id)
     if status in (JobStatus.COMPLETED, JobStatus.CANCELLED):
         return before, []
+    if status in UNFINISHED_JOB:
+        # A job that failed, moved its watermarks and was taken up again: what is behind them is in no debt any more.
+        forget(connection, before.profile, job_id)
     live = connection.execute(
         select(wave_batches.c.batch_id, wave_batches.c.attempt).where(
             wave_batches.c.job_id == job_id,

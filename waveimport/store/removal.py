@@ -40,9 +40,11 @@ class ReadRange:
 
 @dataclass(frozen=True, slots=True)
 class ReadParents:
-    """All rows of these parents were read by the job: others of theirs are gone."""
+    """All rows of these parents were read by the job: others of theirs are gone. `orphans_too` says that a parent may
+    have gone since the batch was made, in a job before this one: what its rows then derive from is no row any more."""
 
     parents: Sequence[Key]
+    orphans_too: bool = False
 
 
 Removal = GoneKeys | ReadRange | ReadParents
@@ -64,6 +66,9 @@ class Remover:
             self._parent = quote(connection, record.column(record.parent_key).target)
         self._deletes = record.deletes
         self._below = below
+        self.above: Remover | None = None
+        for one in below:
+            one.above = self
         self._clock = str(now().compile(dialect=connection.dialect)).replace(":", "\\:")
         self.nothing_before = False
 
@@ -79,8 +84,9 @@ class Remover:
                 )
             case _ if self.nothing_before:
                 return 0
-            case ReadParents(parents):
-                return sum(
+            case ReadParents(parents, orphans_too):
+                orphans = self._remove_children_of_none(connection, parents) if orphans_too else 0
+                return orphans + sum(
                     self._remove(
                         connection,
                         f"{self._parent} IN :members AND _job_id <> :job",
@@ -113,6 +119,19 @@ class Remover:
             removed = connection.execute(_statement(f"{change} WHERE {there}", binds), binds).rowcount
         if self._below:
             self._cascade(connection, list(known) if known is not None else keys, soft=soft)
+        return removed
+
+    def _remove_children_of_none(self, connection: Connection, parents: Sequence[Key]) -> int:
+        """Remove the rows of those parents that have no live row of their own."""
+        if self.above is None:
+            return 0
+        live = f" AND {DELETED_COLUMN} IS NULL" if self.above._deletes is Deletes.SOFT else ""
+        removed = 0
+        for part in chunks(parents, KEYS_AT_ONCE):
+            there = set(self.above._keys(connection, f"{self.above._key} IN :members{live}", {"members": list(part)}))
+            gone = [key for key in part if key not in there]
+            if gone:
+                removed += self._remove(connection, f"{self._parent} IN :members", {"members": gone})
         return removed
 
     def _remove_orphans(self, connection: Connection, lower: int | None, upper: int | None, job_id: str) -> None:

@@ -118,6 +118,13 @@ def shift(connection: Connection, profile: str, record: str, moment: datetime) -
     return moved.rowcount == 1
 
 
+def forget(connection: Connection, profile: str, job_id: str) -> None:
+    """Forget the watermarks that a job has set: the next reads those families in full."""
+    connection.execute(
+        delete(import_watermarks).where(import_watermarks.c.profile == profile, import_watermarks.c.job_id == job_id)
+    )
+
+
 def reset(connection: Connection, profile: str, record: str) -> None:
     """Forget a watermark: the next job reads the record's family in full."""
     connection.execute(

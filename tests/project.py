@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import mysql_server
 import pymysql
+import pytest
 
 from waveimport.simulator.dataset import ground_truth
 from waveimport.simulator.handle import Simulator, records_toml
@@ -28,6 +29,12 @@ from waveimport.simulator.handle import Simulator, records_toml
 RUN_SECONDS = 240
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 """Whether the large profile of the tests is asked for."""
+of_one_database = pytest.mark.parametrize(
+    "database_url",
+    ["sqlite", *([pytest.param("mysql", marks=pytest.mark.mysql)] if DEEP else [])],
+    indirect=True,
+)
+"""For what is asked and decided, whatever the database; the deep profile has both. What removes rows runs on both."""
 SMALL = "batch_size = 400\nparents_per_batch = 100\npage_size = 200\nlease_seconds = 5"
 """Keys of `[run]` that make many batches of a small account."""
 

@@ -334,10 +334,11 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help="begin without tables (SQLite)")
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1, help="kill at every so-manieth boundary only")
     options = parser.parse_args()
     place = Place(options.url, options.folder)
     place.prepare()
-    boundaries, kills, faults = search(place, bare=options.bare)
+    boundaries, kills, faults = search(place, bare=options.bare, step=options.step)
     if options.pairs and not faults:
         more, faults = pairs(place, options.pairs, boundaries, options.seed)
         kills += more

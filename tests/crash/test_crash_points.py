@@ -34,10 +34,13 @@ def test_on_sqlite_a_run_may_be_killed_at_any_boundary() -> None:
 
 @pytest.mark.mysql
 def test_on_mysql_a_run_may_be_killed_at_any_boundary(mysql_url: str) -> None:
+    """At every third one in CI, whose minutes are few; SQLite, by the same code, at every one."""
+    step = 1 if DEEP else 3
     with mysql_server.fresh_database(mysql_url) as url:
-        found = searched(url, "--pairs", str(PAIRS))
+        found = searched(url, "--pairs", str(PAIRS), "--step", str(step))
     assert found["faults"] == []
-    assert found["kills"] >= found["boundaries"] > 150
+    assert found["boundaries"] > 150
+    assert found["kills"] >= found["boundaries"] // step
 
 
 @pytest.mark.skipif(not DEEP, reason="the making of tables has some hundred boundaries more: deep profile only")

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from project import simulated
+from project import of_one_database, simulated
 
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
@@ -40,6 +40,7 @@ class Newcomer:
         return done.stdout
 
 
+@of_one_database
 def test_a_newcomer_gets_from_credentials_to_a_finished_import(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:

@@ -10,7 +10,7 @@ import mysql_server
 import psutil
 import pytest
 from filelock import FileLock, Timeout
-from project import DEEP, SMALL, Project, simulated, wait_for
+from project import DEEP, SMALL, Project, of_one_database, simulated, wait_for
 
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
@@ -35,6 +35,7 @@ def test_a_cap_on_the_rows_of_a_query_costs_no_row(tmp_path: Path, simulator: Si
     assert project.assert_equals_source(account) == job["rows"]
 
 
+@of_one_database
 def test_a_second_import_lands_every_row_again_and_none_twice(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_two_runs_started_at_once_make_one_job_and_both_exit_0(
     project.assert_coordination_is_whole()
 
 
+@of_one_database
 def test_a_killed_run_is_gone_on_with_by_the_next_at_once(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -120,7 +122,7 @@ def test_a_killed_run_is_gone_on_with_by_the_next_at_once(
     assert project.query("SELECT COUNT(*) FROM import_jobs") == [(1,)]
 
 
-@pytest.mark.parametrize("moment", [0.35, 0.8, 1.2, 1.6, 2.2])
+@pytest.mark.parametrize("moment", [0.35, 0.8, 1.2, 1.6, 2.2] if DEEP else [0.35, 1.2])
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path, moment: float
 ) -> None:
@@ -217,6 +219,7 @@ def _clock(url: str) -> str:
     return "strftime('%Y-%m-%d %H:%M:%f', 'now')" if url.startswith("sqlite") else "UTC_TIMESTAMP(6)"
 
 
+@of_one_database
 def test_a_hidden_table_fails_its_record_and_nothing_else(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -254,6 +257,7 @@ def test_faults_of_every_passing_kind_lose_nothing(
     project.assert_coordination_is_whole()
 
 
+@of_one_database
 def test_a_refused_login_exits_4_once_and_the_next_run_does_not_ask(
     tmp_path: Path, database_url: str, simulator: Simulator
 ) -> None:
@@ -273,6 +277,7 @@ def test_a_refused_login_exits_4_once_and_the_next_run_does_not_ask(
     assert project.run("run").returncode == 0
 
 
+@of_one_database
 def test_sigterm_hands_back_and_exits_143_and_the_next_run_goes_on(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -311,6 +316,7 @@ def test_a_source_that_is_gone_exits_5_and_leaves_the_job_resumable(
     assert project.query("SELECT status, lease_owner FROM import_jobs") == [("processing", None)]
 
 
+@of_one_database
 def test_another_configuration_is_refused_for_an_unfinished_job_with_the_difference(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -329,6 +335,7 @@ def test_another_configuration_is_refused_for_an_unfinished_job_with_the_differe
     project.assert_equals_source(account)
 
 
+@of_one_database
 def test_rows_that_the_source_counts_and_does_not_send_end_in_exit_6(
     tmp_path: Path, database_url: str, simulator: Simulator
 ) -> None:

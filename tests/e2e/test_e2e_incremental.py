@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import DEEP, SMALL, Project, plain_query, simulated
+from project import DEEP, SMALL, Project, of_one_database, plain_query, simulated
 
 from waveimport.errors import ExitCode
 from waveimport.runtime.config import load_settings
@@ -56,14 +56,6 @@ def live(half_account: Path, tmp_path: Path) -> Iterator[Simulator]:
     shutil.copy(half_account, own)
     with Simulator(data=own, scale=SCALE, live=True) as running:
         yield running
-
-
-of_one_database = pytest.mark.parametrize(
-    "database_url",
-    ["sqlite", *([pytest.param("mysql", marks=pytest.mark.mysql)] if DEEP else [])],
-    indirect=True,
-)
-"""For what is asked and decided, whatever the database; the deep profile has both. What removes rows runs on both."""
 
 
 @pytest.fixture
@@ -308,6 +300,7 @@ def test_a_row_that_can_never_be_typed_is_tried_by_each_run_until_it_is_skipped(
     assert imported(project) == "incremental"
 
 
+@of_one_database
 def test_the_first_import_is_gone_on_with_until_it_is_whole_or_what_fails_is_skipped(
     project: Project, live: Simulator
 ) -> None:
@@ -474,6 +467,7 @@ def test_a_column_that_clashes_or_was_dropped_is_an_error_that_names_both_sides(
         assert "but record `customer` needs" in done.stderr
 
 
+@of_one_database
 def test_a_table_of_somebody_else_gets_no_column(project: Project) -> None:
     project.execute("CREATE TABLE customer (id BIGINT PRIMARY KEY NOT NULL)")
     done = project.run("run")
@@ -632,6 +626,7 @@ def test_a_table_that_is_emptied_under_an_unfinished_daily_job_is_not_left_so(
     project.assert_equals_source(live.data)
 
 
+@of_one_database
 def test_marking_what_is_gone_from_now_on_needs_no_new_table(project: Project, live: Simulator) -> None:
     imported(project)
     project.records = project.records.replace("[records.customer]\n", '[records.customer]\ndeletes = "soft"\n')

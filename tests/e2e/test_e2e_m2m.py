@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from project import SMALL, Project
+from project import SMALL, Project, of_one_database
 
 from waveimport.errors import ExitCode
 from waveimport.runtime import clock
@@ -39,6 +39,7 @@ def test_an_import_by_certificate_costs_one_token_and_equals_the_source(
     assert (tokens_given(simulator), refused(simulator)) == (1, 0)
 
 
+@of_one_database
 def test_tokens_that_end_every_second_cost_no_row(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_tokens_that_end_every_second_cost_no_row(
     assert 2 <= tokens_given(simulator) <= 2 + 2 * seconds + 2 * refused(simulator)
 
 
+@of_one_database
 def test_tokens_that_are_revoked_again_and_again_cost_one_renewal_each_and_no_row(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_faults_of_the_token_endpoint_that_pass_cost_no_row(
     assert tokens_given(simulator) == 2  # the truncated one was given, too
 
 
+@of_one_database
 def test_a_refused_assertion_ends_in_exit_4_and_is_remembered_until_another_key_is_there(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -106,6 +109,7 @@ def test_a_refused_assertion_ends_in_exit_4_and_is_remembered_until_another_key_
     project.assert_equals_source(account)
 
 
+@of_one_database
 def test_a_revoked_certificate_ends_the_run_and_what_landed_stays(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:
@@ -141,6 +145,7 @@ def test_a_run_refused_for_the_clock_of_its_machine_names_it(
     assert re.search(rf"the clock here is (3599|3600|3601) s {who} NetSuite's", result.error.help or "")
 
 
+@of_one_database
 def test_neither_key_nor_token_is_kept_or_shown(
     tmp_path: Path, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

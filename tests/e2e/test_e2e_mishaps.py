@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mysql_server
 import pytest
-from project import SMALL, Project, simulated, wait_for
+from project import SMALL, Project, of_one_database, simulated, wait_for
 
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator, records_toml
@@ -151,6 +151,7 @@ def test_a_column_that_always_gives_500_fails_its_record_though_nothing_else_run
     assert len(project.landed("customer")) > 0
 
 
+@of_one_database
 def test_a_column_may_not_be_added_by_adoption_where_rows_have_landed(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:

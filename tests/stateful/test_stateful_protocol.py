@@ -278,10 +278,10 @@ def explore(database: Database, examples: int) -> set[str]:
 
 
 def test_on_sqlite_any_order_of_transactions_and_faults_ends_with_every_row_in(lite: Database) -> None:
-    assert explore(lite, 3000 if DEEP or MUTANT else 70) >= SOMETIMES
+    assert explore(lite, 3000 if DEEP or MUTANT else 50) >= SOMETIMES
 
 
 @pytest.mark.mysql
 def test_on_mysql_any_order_of_transactions_and_faults_ends_with_every_row_in(my: Database) -> None:
-    seen = explore(my, 1000 if DEEP or MUTANT else 28)
+    seen = explore(my, 1000 if DEEP or MUTANT else 20)
     assert seen >= (SOMETIMES if DEEP else {"completed job", "failed job", "fenced page", "batch put back"})

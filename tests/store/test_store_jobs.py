@@ -161,7 +161,7 @@ def test_a_failed_job_is_not_retried_beside_a_new_one_of_its_profile(database: D
     held, _ = failed_job(database)
     world.create(database, "import_2")
     before = world.contents(database)
-    with pytest.raises(Fenced, match="another run has begun a new job"):
+    with pytest.raises(Fenced, match="another run has made a new job"):
         retry(database, held.token)
     assert world.contents(database) == before
 

@@ -1,6 +1,7 @@
 """`waveimport status`: quick and read-only, whatever a run does; its JSON is what dashboards rely on."""
 
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -343,3 +344,11 @@ def test_the_database_file_is_opened_without_the_right_to_write(sqlite_world: Wo
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             driver.execute("DELETE FROM import_jobs")
     engine.dispose()
+
+
+def test_brief_is_one_line_that_says_what_matters(world: World, account: Simulator) -> None:
+    job_id = world.import_from(account)
+    said = world.call("status", "--brief")
+    assert said.out.count("\n") == 1
+    assert re.fullmatch(rf"{job_id} completed, (\d+)/\1 batches, [\d,]+ rows\n", said.out), said.out
+    assert world.call("status", "--brief", "--json").code == ExitCode.USAGE

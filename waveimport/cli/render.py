@@ -88,6 +88,20 @@ def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
         yield f"  next: {alert.next}"
 
 
+def brief_line(job: JobProgress, alerts: Sequence[Alert] = ()) -> str:
+    """Return a job in one line, for a prompt, a log or a watch."""
+    total = sum(wave.total for wave in job.waves)
+    done = total - sum(wave.open_batches for wave in job.waves)
+    failed = sum(wave.batches.get(BatchStatus.FAILED, 0) for wave in job.waves)
+    left = seconds_left(job)
+    parts = [f"{job.job_id} {job.status.value}", f"{done}/{total} batches", f"{job.rows:,} rows"]
+    parts += [f"{failed} failed"] * bool(failed)
+    parts += [f"{len(job.owed)} owed"] * bool(job.owed)
+    parts += [] if left is None else [f"about {span(left)} left"]
+    parts += [f"alerts: {' '.join(alert.code for alert in alerts)}"] * bool(alerts)
+    return ", ".join(parts)
+
+
 def why_lines(causes: Sequence[Reason], status: JobStatus, now: datetime) -> Iterator[str]:
     """Yield the lines of `status --why`: causes first, then the waves that wait for them."""
     yield ""

@@ -24,12 +24,20 @@ FAILURES_SHOWN = 20
 @click.argument("job_id", required=False, metavar="[JOB_ID|FILE]")
 @click.option("--failed", is_flag=True, help="List the failed batches, each with its query and error.")
 @click.option("--why", is_flag=True, help="Say why the job, or each wave of it, does not move, and what to type.")
+@click.option("--brief", is_flag=True, help="One line: status, batches, rows, alerts.")
 @click.option("--watch", is_flag=True, help=f"Draw again every {REDRAW_SECONDS:g} s until the job has ended.")
 @click.option("--exit-code", "with_exit_code", is_flag=True, help="Exit 20 when an alert stands.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_obj
 def command(
-    app: App, job_id: str | None, failed: bool, why: bool, watch: bool, with_exit_code: bool, as_json: bool
+    app: App,
+    job_id: str | None,
+    failed: bool,
+    why: bool,
+    brief: bool,
+    watch: bool,
+    with_exit_code: bool,
+    as_json: bool,
 ) -> int:
     """Show a job (by default the newest of the profile, or the one in a bundle FILE): waves and batches, rates, alerts.
 
@@ -37,6 +45,8 @@ def command(
     """
     if watch and as_json:
         raise click.UsageError("--json is one document, --watch draws again and again")
+    if brief and (failed or why or as_json):
+        raise click.UsageError("--brief is one line; leave it out for --failed, --why and --json")
     from waveimport.cli.reading import open_subject
 
     with open_subject(app, job_id) as subject:
@@ -44,10 +54,10 @@ def command(
         if database is None or found is None:
             _say_none(as_json)
             return ExitCode.OK
-        if subject.bundle is not None and not as_json:
+        if subject.bundle is not None and not as_json and not brief:
             made = f"{subject.bundle['made_at']:.19} UTC by waveimport {subject.bundle['waveimport']}"
             click.echo(f"bundle of {made}, from {subject.bundle['database']}")
-        shown = _Shown(failed, why, subject.bundle is not None)
+        shown = _Shown(failed, why, subject.bundle is not None, brief)
         alerting = (
             _watch(database, settings, found, shown) if watch else _once(database, settings, found, shown, as_json)
         )
@@ -70,6 +80,7 @@ class _Shown:
     failed: bool
     why: bool
     bundled: bool
+    brief: bool = False
 
 
 def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown, as_json: bool) -> bool:
@@ -77,12 +88,15 @@ def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown
     from dataclasses import asdict, replace
 
     from waveimport.cli.reading import look, reasons
-    from waveimport.cli.render import job_lines, print_json, why_lines
+    from waveimport.cli.render import brief_line, job_lines, print_json, why_lines
     from waveimport.core.progress import job_object
     from waveimport.core.why import reason_object
     from waveimport.runtime.failures import read_failures
 
     job, alerts = look(database, settings, job_id)
+    if shown.brief:
+        click.echo(brief_line(job, alerts))
+        return bool(alerts)
     failures = read_failures(database, settings, job_id) if shown.failed else []
     if shown.bundled:
         failures = [replace(one, query=None, no_query="none: a bundle has no configured records") for one in failures]
@@ -130,7 +144,7 @@ def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
 def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Shown) -> bool:
     """Show the job again and again until it has ended, or nobody reads. Returns whether an alert stood then."""
     from waveimport.cli.reading import look, reasons
-    from waveimport.cli.render import job_lines, why_lines
+    from waveimport.cli.render import brief_line, job_lines, why_lines
     from waveimport.cli.streams import reader_gone
     from waveimport.core.waves import UNFINISHED_JOB
     from waveimport.runtime import clock
@@ -138,7 +152,8 @@ def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Show
 
     while True:
         job, alerts = look(database, settings, job_id)
-        lines = [f"{job.now:%Y-%m-%d %H:%M:%S} UTC", *job_lines(job, alerts)]
+        moment = f"{job.now:%Y-%m-%d %H:%M:%S} UTC"
+        lines = [f"{moment}  {brief_line(job, alerts)}"] if shown.brief else [moment, *job_lines(job, alerts)]
         if shown.why:
             lines.extend(why_lines(reasons(database, settings, job, here=not shown.bundled), job.status, job.now))
         if shown.failed:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from waveimport.core.waves import DECISION_VERSION
 from waveimport.errors import ExitCode
 from waveimport.runtime import retelling
+from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
 
 ENTRY_KEYS = {"seq", "at", "source", "token", "snapshot", "decision", "recomputed", "agrees"}
@@ -209,3 +210,20 @@ def test_an_unknown_job_is_a_usage_error_and_makes_no_file(sqlite_world: World) 
     assert (said.code, said.out) == (ExitCode.USAGE, "")
     assert "error[WI-USE-003]" in said.err
     assert sorted(path.name for path in sqlite_world.folder.iterdir()) == ["waveimport.toml"]
+
+
+def test_the_life_of_a_batch_is_told(world: World, account: Simulator) -> None:
+    account.set_faults(Faults(hidden_columns=("customer.balance",)))
+    job_id = world.import_from(account)
+    [failed] = world.call("status", "--failed", "--json").json["jobs"][0]["failed_batches"]
+    said = world.call("replay", job_id, "--batch", failed["batch_id"])
+    assert said.code == ExitCode.OK, said.err
+    lines = said.out.splitlines()
+    assert lines[0] == f"batch {failed['batch_id']} of {job_id}: wave 2, customer, range"
+    assert "  is       failed, 0 rows landed, claimed 1 times" in lines
+    assert any("  failed (attempt 1): WI-SRC-" in line for line in lines)
+    as_json = world.call("replay", job_id, "--batch", failed["batch_id"], "--json").json
+    assert [event["event"] for event in as_json["events"]] == ["failed"]
+    unknown = world.call("replay", job_id, "--batch", "9/none")
+    assert (unknown.code, "no batch `9/none`" in unknown.err) == (ExitCode.USAGE, True)
+    assert world.call("replay", job_id, "--batch", "x", "--strict").code == ExitCode.USAGE

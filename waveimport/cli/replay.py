@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("job_id", metavar="JOB_ID|FILE")
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Only the first N entries.")
+@click.option("--batch", metavar="BATCH_ID", help="The life of one batch instead: what it covers and what befell it.")
 @click.option("--strict", is_flag=True, help="Exit 21 also where another version of the rules had decided.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--html", metavar="FILE", help="Write the page of `report`, every decision judged; - for stdout.")
 @click.option("--force", is_flag=True, help="Replace the file of --html if it exists.")
 @click.pass_obj
 def command(
-    app: App, job_id: str, until: int | None, strict: bool, as_json: bool, html: str | None, force: bool
+    app: App,
+    job_id: str,
+    until: int | None,
+    batch: str | None,
+    strict: bool,
+    as_json: bool,
+    html: str | None,
+    force: bool,
 ) -> int:
     """Tell again what each coordination pass of JOB_ID, or of the job in a bundle FILE, saw and decided, and why.
 
@@ -33,6 +41,10 @@ def command(
     """
     if force and html is None:
         raise click.UsageError("--force replaces the file of --html, which is not given")
+    if batch is not None:
+        if html is not None or strict or until is not None:
+            raise click.UsageError("--batch is of one batch: it goes with --json alone")
+        return _life(app, job_id, batch, as_json=as_json)
     if html is not None:
         return _page(app, job_id, html, force, unfit=as_json or strict or until is not None)
     from waveimport.cli.reading import look, open_subject
@@ -50,6 +62,37 @@ def command(
         else:
             _print_text(entries, tally, alerts, fold=app.verbosity < 1, status=job.status.value)
     return ExitCode.DIVERGED if tally.diverged else ExitCode.OK
+
+
+def _life(app: App, job_id: str, batch_id: str, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from waveimport.cli.reading import open_subject
+    from waveimport.cli.render import print_json
+    from waveimport.core.progress import moment
+    from waveimport.store.batches import life_of
+
+    with open_subject(app, job_id) as subject:
+        found = subject.job_id
+        assert subject.database is not None, "a job that was found is in a database"
+        assert found is not None, "a job that was asked for by name is found, or unknown"
+        row, happenings = subject.database.run(lambda connection: life_of(connection, found, batch_id))
+    if as_json:
+        events = [{**asdict(one), "at": moment(one.at)} for one in happenings]
+        print_json({"job_id": found, "batch": row, "events": events})
+        return ExitCode.OK
+    click.echo(f"batch {batch_id} of {found}: wave {row['wave_number']}, {row['record']}, {row['kind']}")
+    click.echo(f"  covers   {row['spec']}")
+    click.echo(f"  is       {row['status']}, {row['row_count']} rows landed, claimed {row['attempt']} times")
+    if row["error"] is not None:
+        click.echo(f"  error    {row['error']}")
+    click.echo("")
+    click.echo(f"{row['created_at']:%Y-%m-%d %H:%M:%S}  made")
+    for one in happenings:
+        said = "" if one.detail is None else f": {one.detail}"
+        click.echo(f"{one.at:%Y-%m-%d %H:%M:%S}  {one.event} (attempt {one.attempt}){said}")
+    click.echo(f"{row['updated_at']:%Y-%m-%d %H:%M:%S}  last touched, now {row['status']}")
+    return ExitCode.OK
 
 
 def _page(app: App, job_id: str, target: str, force: bool, *, unfit: bool) -> int:

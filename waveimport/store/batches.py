@@ -6,6 +6,7 @@ stale worker finds no row and knows that it was fenced.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 from sqlalchemy import and_, bindparam, case, func, literal, or_, select, update
@@ -14,11 +15,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from waveimport.core.backoff import LONGEST_SECONDS
 from waveimport.core.waves import BatchKind, BatchStatus, JobStatus
+from waveimport.errors import UnknownBatch
 from waveimport.store import journal
 from waveimport.store.dialect import after, now
 from waveimport.store.jobs import lock_job
 from waveimport.store.lease import LEASED_WORDS, NO_LEASE, Lease
-from waveimport.store.tables import wave_batches
+from waveimport.store.tables import batch_events, wave_batches
 
 MAX_LOST = 20
 """A batch lost this often with no page committed in between fails as `worker_lost`."""
@@ -312,6 +314,34 @@ def failed_batches(connection: Connection, job_id: str) -> list[dict[str, object
         }
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to a batch out of the ordinary, at a moment of the database's clock (UTC)."""
+
+    at: datetime
+    event: str
+    attempt: int
+    detail: str | None
+
+
+def life_of(connection: Connection, job_id: str, batch_id: str) -> tuple[dict[str, object], list[Happening]]:
+    """Return a batch's row, and what happened to it out of the ordinary, in order. Raises UnknownBatch."""
+    row = connection.execute(
+        select(wave_batches).where(wave_batches.c.job_id == job_id, wave_batches.c.batch_id == batch_id)
+    ).first()
+    if row is None:
+        raise UnknownBatch(
+            f"no batch `{batch_id}` is in the job {job_id}",
+            help=f"`waveimport status {job_id} --failed` names those that failed",
+        )
+    events = connection.execute(
+        select(batch_events.c.at, batch_events.c.event, batch_events.c.attempt, batch_events.c.detail)
+        .where(batch_events.c.job_id == job_id, batch_events.c.batch_id == batch_id)
+        .order_by(batch_events.c.id)
+    )
+    return dict(row._mapping), [Happening(*event) for event in events]
 
 
 def has_unskipped_failure(connection: Connection, job_id: str) -> bool:

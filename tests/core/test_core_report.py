@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -198,12 +199,12 @@ def test_errors_that_differ_in_ids_and_numbers_are_one_and_codes_stay() -> None:
     assert len(shape_of("x" * 9999)) < 300
 
 
-def progress(status: JobStatus, **more: object) -> JobProgress:
+def progress(status: JobStatus, **more: Any) -> JobProgress:
     wave = WaveProgress(1, WaveKind.MAIN, WaveStatus.PROCESSING, False, None, {"item": 10},
                         {BatchStatus.COMPLETED: 2, BatchStatus.FAILED: 1}, 0, {}, None)  # fmt: skip
     return replace(
         JobProgress("j", "p", "full", status, at(0), None, None, "a:1", 1, at(99), 0, (wave,), at(50)),
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

@@ -1,6 +1,7 @@
 """Which old jobs may go: by one rule each, and as a set to which no job that stays points."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,14 +13,14 @@ START = datetime(2026, 1, 1)
 DAY = 86_400.0
 
 
-def past(number: int, status: JobStatus = JobStatus.COMPLETED, **more: object) -> Past:
+def past(number: int, status: JobStatus = JobStatus.COMPLETED, **more: Any) -> Past:
     """A job made on day `number`, as seen on day 100."""
     ended = None if status in UNFINISHED_JOB else (100 - number) * DAY
-    return Past(f"j{number}", status, START + timedelta(days=number), ended_seconds_ago=ended, **more)  # type: ignore[arg-type]
+    return Past(f"j{number}", status, START + timedelta(days=number), ended_seconds_ago=ended, **more)
 
 
-def history(*jobs: Past, **more: object) -> History:
-    return History(sorted(jobs, key=lambda job: job.created_at, reverse=True), **more)  # type: ignore[arg-type]
+def history(*jobs: Past, **more: Any) -> History:
+    return History(sorted(jobs, key=lambda job: job.created_at, reverse=True), **more)
 
 
 TEN = tuple(past(number) for number in range(1, 11))

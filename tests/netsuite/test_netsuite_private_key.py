@@ -12,12 +12,13 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 @pytest.mark.parametrize("algorithm", KIND_OF)
 def test_a_key_that_goes_with_its_algorithm_is_taken(algorithm: str) -> None:
-    signing_key(pem(KIND_OF[algorithm]), algorithm)
+    assert signing_key(pem(KIND_OF[algorithm]), algorithm).key_size in (256, 384, 521, 3072)
 
 
 @pytest.mark.parametrize("kind", ["RSA 3072", "P-256"])
 def test_the_older_form_of_openssl_is_taken_too(kind: str) -> None:
-    signing_key(pem(kind, form=PrivateFormat.TraditionalOpenSSL), "PS256" if kind.startswith("RSA") else "ES256")
+    taken = signing_key(pem(kind, form=PrivateFormat.TraditionalOpenSSL), "PS256" if "RSA" in kind else "ES256")
+    assert taken.key_size == int(kind.replace("-", " ").split()[1])
 
 
 @pytest.mark.parametrize("passphrase_form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])

@@ -102,17 +102,11 @@ def find_job(database: "Database | None", settings: "Settings", job_id: str | No
 
 def look(database: "Database", settings: "Settings", job_id: str) -> "tuple[JobProgress, tuple[Alert, ...]]":
     """Return a job in numbers, and what stands wrong with it by the thresholds of `[run]`. Raises UnknownJob."""
-    from waveimport.core.progress import alerts_of
+    from waveimport.core.progress import alerts_by
     from waveimport.store.progress import read_progress
 
     job = database.run(lambda connection: read_progress(connection, job_id))
-    alerts = alerts_of(
-        job,
-        stuck_after_seconds=settings.run.stuck_after_seconds,
-        passes_without_effect=settings.run.passes_without_effect,
-        complete_within_hours=settings.run.complete_within_hours,
-    )
-    return job, alerts
+    return job, alerts_by(job, settings.run)
 
 
 def reasons(

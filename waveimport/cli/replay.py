@@ -169,10 +169,7 @@ def _print_json(job_id: str, entries: "Iterable[Retold]", tally: _Tally, alerts:
         click.echo((",\n" if number else "\n") + json.dumps(_entry(one), ensure_ascii=False), nl=False)
     rest = {
         "divergence": None if tally.divergence is None else _divergence(tally.divergence),
-        "alerts": [
-            {"code": alert.code, "wave_number": alert.wave_number, "message": alert.message, "next": alert.next}
-            for alert in alerts
-        ],
+        "alerts": [_plain(alert) for alert in alerts],
     }
     click.echo(f"\n], {json.dumps(rest, ensure_ascii=False)[1:]}")
 

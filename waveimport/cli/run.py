@@ -118,7 +118,7 @@ def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
     """Tell how a run ended that did something: one that stepped aside leaves that to the one at work."""
     from dataclasses import replace
 
-    from waveimport.core.progress import job_object
+    from waveimport.core.progress import alerts_by, job_object
     from waveimport.runtime.notify import Event
 
     if result.stepped_aside or settings.notify == type(settings.notify)():
@@ -131,7 +131,7 @@ def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
         with contextlib.suppress(WaveImportError):
             seen = watcher.read(result.job_id)
             shown = replace(seen, owed=seen.owed[:OWED_TOLD])
-            told = {**job_object(shown, _alerts(seen, settings)), "owed_count": len(seen.owed)}
+            told = {**job_object(shown, alerts_by(seen, settings.run)), "owed_count": len(seen.owed)}
             job = _without_values(told, settings)
     message = result.message or (result.error.message if result.error is not None else f"exit code {result.exit_code}")
     message = _without_values({"message": message}, settings)["message"]
@@ -161,19 +161,9 @@ def _without_values(job: dict[str, Any], settings: Any) -> dict[str, Any]:
 
 def _measure(path: Path, settings: Any, job: Any, exit_code: int | None = None) -> None:
     from waveimport.cli.metrics import write_metrics
+    from waveimport.core.progress import alerts_by
 
-    write_metrics(path, job, _alerts(job, settings), exit_code=exit_code)
-
-
-def _alerts(job: Any, settings: Any) -> Any:
-    from waveimport.core.progress import alerts_of
-
-    return alerts_of(
-        job,
-        stuck_after_seconds=settings.run.stuck_after_seconds,
-        passes_without_effect=settings.run.passes_without_effect,
-        complete_within_hours=settings.run.complete_within_hours,
-    )
+    write_metrics(path, job, alerts_by(job, settings.run), exit_code=exit_code)
 
 
 def _listen(switch: Any) -> None:
@@ -200,7 +190,7 @@ def _listen(switch: Any) -> None:
 def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, fail_if_running: bool) -> int:
     """Print how the run ended: the error, the message and standing alerts to stderr, the job to stdout."""
     from waveimport.cli.render import job_lines, print_json
-    from waveimport.core.progress import job_object
+    from waveimport.core.progress import alerts_by, job_object
 
     if result.error is not None:
         click.echo(app.scrub(result.error.render()), err=True)
@@ -208,7 +198,7 @@ def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, 
         click.echo(result.message, err=True)
     if result.job_id is not None:
         job = watcher.read(result.job_id)
-        alerts = _alerts(job, settings)
+        alerts = alerts_by(job, settings.run)
         for alert in alerts:
             click.echo(f"alert[{alert.code}]: {alert.message}", err=True)
         if as_json:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from waveimport.core.settings_types import RunSettings
 from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
 
 
@@ -132,6 +133,16 @@ def alerts_of(
     `complete_within_hours` is how old the last complete import of the profile may be, 0 for any age.
     """
     return (*_of_profile(job, complete_within_hours), *_of_job(job, stuck_after_seconds, passes_without_effect))
+
+
+def alerts_by(job: JobProgress, run: RunSettings) -> tuple[Alert, ...]:
+    """Return what stands wrong with a job by the thresholds of `[run]`."""
+    return alerts_of(
+        job,
+        stuck_after_seconds=run.stuck_after_seconds,
+        passes_without_effect=run.passes_without_effect,
+        complete_within_hours=run.complete_within_hours,
+    )
 
 
 def _of_profile(job: JobProgress, complete_within_hours: float) -> Iterator[Alert]:

@@ -1,6 +1,7 @@
 """The end of a job by a person's word (T8), in both databases where there are two."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from waveimport.core.settings import Settings
@@ -10,6 +11,7 @@ from waveimport.runtime.importer import open_database
 from waveimport.store import jobs, overview, schema
 from waveimport.store.destination import raise_fence
 from waveimport.store.engine import sqlite_path
+from waveimport.store.transactions import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +34,28 @@ def cancel_import(settings: Settings, job_id: str, *, trigger: Trigger) -> Cance
     too; calling again does that part again. Raises UnknownJob (also where there is no database yet, which is not
     made), and DatabaseDown when the job is cancelled but its destination out of reach.
     """
-    file = sqlite_path(settings.database.url)
-    if file is not None and not file.exists():
-        raise _no_tables(job_id)
-    database = open_database(settings)
-    try:
-        if not schema.require_current(database):
-            raise _no_tables(job_id)
+    with opened_for(settings, job_id) as database:
         before, live = database.run(lambda connection: jobs.cancel_job(connection, job_id, trigger=trigger))
         if before.status is not JobStatus.COMPLETED and not settings.one_database:
             claims = database.run(lambda connection: overview.taken_back(connection, job_id))
             _raise_fences(settings, job_id, claims)
-    finally:
-        database.close()
     return Cancelled(job_id, before.status, before.lease_owner, len(live))
 
 
-def _no_tables(job_id: str) -> UnknownJob:
-    return UnknownJob(f"no job `{job_id}` is in the database", help="no job yet; `waveimport run` creates one")
+@contextmanager
+def opened_for(settings: Settings, job_id: str) -> Iterator[Database]:
+    """Yield the coordination database, to change a job. Raises UnknownJob where there is none yet: none is made."""
+    none = UnknownJob(f"no job `{job_id}` is in the database", help="no job yet; `waveimport run` creates one")
+    file = sqlite_path(settings.database.url)
+    if file is not None and not file.exists():
+        raise none
+    database = open_database(settings)
+    try:
+        if not schema.require_current(database):
+            raise none
+        yield database
+    finally:
+        database.close()
 
 
 def _raise_fences(settings: Settings, job_id: str, claims: Sequence[tuple[str, int]]) -> None:

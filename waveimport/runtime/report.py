@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from waveimport import __version__
-from waveimport.core.progress import Alert, JobProgress, alerts_of
+from waveimport.core.progress import Alert, JobProgress, alerts_by
 from waveimport.core.replay import decision_words, reason_words
 from waveimport.core.report import words
 from waveimport.core.report.axis import time_axis
@@ -153,12 +153,7 @@ def _told(
 ) -> tuple[JobProgress, tuple[Alert, ...], tuple[Reason, ...]]:
     thresholds = RunSettings() if settings is None else settings.run
     job = database.run(lambda connection: read_progress(connection, job_id))
-    alerts = alerts_of(
-        job,
-        stuck_after_seconds=thresholds.stuck_after_seconds,
-        passes_without_effect=thresholds.passes_without_effect,
-        complete_within_hours=thresholds.complete_within_hours,
-    )
+    alerts = alerts_by(job, thresholds)
     facts = database.run(lambda connection: read_facts(connection, job))
     return job, alerts, explain(replace(facts, lease_seconds=thresholds.lease_seconds))
 

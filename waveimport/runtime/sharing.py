@@ -57,13 +57,13 @@ class AccountShare:
         limits = replace(self._source.limits, runs=self._runs)
         why = reason(limits)
         owner, job_id = self._lease.owner, self._lease.job_id
+
+        def tell(connection: Any) -> list[str]:
+            sharing.tell(connection, self._account, owner, job_id, limits, why, seconds=LAPSES_AFTER_SECONDS)
+            return sharing.owners(connection, self._account)
+
         try:
-            self._writer.transact(
-                lambda connection: sharing.tell(
-                    connection, self._account, owner, job_id, limits, why, seconds=LAPSES_AFTER_SECONDS
-                )
-            )
-            at_work = self._writer.transact(lambda connection: sharing.owners(connection, self._account))
+            at_work = self._writer.transact(tell)
         except DatabaseError as error:
             # The rows only spare runs the account's 429s. A database that is gone ends the run where it counts.
             log.debug("the limit is not shared: %s", error.message)

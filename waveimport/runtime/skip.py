@@ -2,10 +2,8 @@
 
 from waveimport.core.settings import Settings
 from waveimport.core.waves import Trigger
-from waveimport.errors import UnknownJob
-from waveimport.runtime.importer import open_database
-from waveimport.store import schema, skipping
-from waveimport.store.engine import sqlite_path
+from waveimport.runtime.cancel import opened_for
+from waveimport.store import skipping
 from waveimport.store.skipping import Skipped
 
 
@@ -15,15 +13,7 @@ def skip_batch(settings: Settings, job_id: str, batch_id: str, *, reason: str, t
     Raises UnknownJob (also where there is no database yet, which is not made), UnknownBatch, and NotFailed for a batch
     that has not failed or that a later job is at work on.
     """
-    file = sqlite_path(settings.database.url)
-    if file is not None and not file.exists():
-        raise UnknownJob(f"no job `{job_id}` is in the database", help="no job yet; `waveimport run` creates one")
-    database = open_database(settings)
-    try:
-        if not schema.require_current(database):
-            raise UnknownJob(f"no job `{job_id}` is in the database", help="no job yet; `waveimport run` creates one")
+    with opened_for(settings, job_id) as database:
         return database.run(
             lambda connection: skipping.skip(connection, job_id, batch_id, reason=reason, trigger=trigger)
         )
-    finally:
-        database.close()

@@ -13,7 +13,6 @@ The first full import of a profile leaves no debts: its failed batches are tried
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
@@ -28,6 +27,20 @@ from waveimport.store.tables import import_jobs, wave_batches
 
 _CARRIER = import_jobs.alias("carrier")
 _CARRYING = wave_batches.alias("carrying")
+# By nobody, or by a full read that was to cover it and did not come to its end.
+_NOT_CARRIED = or_(
+    wave_batches.c.carried_by.is_(None),
+    and_(
+        wave_batches.c.carried_as.is_(None),
+        _CARRIER.c.status.in_([JobStatus.CANCELLED.value, JobStatus.FAILED.value]),
+    ),
+)
+_NOT_MADE_GOOD = and_(
+    _CARRYING.c.status != BatchStatus.COMPLETED.value,
+    _CARRYING.c.skipped_at.is_(None),
+    # What failed in the job that carried it is owed as that job's batch already.
+    _CARRYING.c.owed == 0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +91,16 @@ def incur(connection: Connection, job_id: str) -> int:
 
 def outstanding(connection: Connection, profile: str) -> list[Debt]:
     """Return what a new job of the profile has to carry: the oldest first."""
-    free = or_(
-        wave_batches.c.carried_by.is_(None),
-        _not_covered(),
-        and_(
-            _CARRIER.c.status == JobStatus.CANCELLED.value,
-            _CARRYING.c.status != BatchStatus.COMPLETED.value,
-            _CARRYING.c.skipped_at.is_(None),
-            # What failed in a job that was cancelled afterwards is owed as that job's batch already.
-            _CARRYING.c.owed == 0,
-        ),
-    )
-    return _debts(connection, profile, free)
+    free = and_(_CARRIER.c.status == JobStatus.CANCELLED.value, _NOT_MADE_GOOD)
+    return _debts(connection, profile, or_(_NOT_CARRIED, free))
 
 
 def standing(connection: Connection, profile: str) -> list[Debt]:
     """Return what of a profile is owed and has not landed, be it carried by an unfinished job or by none."""
-    open_ = or_(
-        wave_batches.c.carried_by.is_(None),
-        _not_covered(),
-        and_(
-            _CARRYING.c.status != BatchStatus.COMPLETED.value,
-            _CARRYING.c.skipped_at.is_(None),
-            _CARRYING.c.owed == 0,
-        ),
-    )
-    return _debts(connection, profile, open_)
+    return _debts(connection, profile, or_(_NOT_CARRIED, _NOT_MADE_GOOD))
 
 
-def _not_covered() -> ColumnElement[bool]:
-    """A full read was to cover it and did not come to its end."""
-    ended = [JobStatus.CANCELLED.value, JobStatus.FAILED.value]
-    return and_(wave_batches.c.carried_as.is_(None), _CARRIER.c.status.in_(ended))
-
-
-def _debts(connection: Connection, profile: str, condition: Any) -> list[Debt]:
+def _debts(connection: Connection, profile: str, condition: ColumnElement[bool]) -> list[Debt]:
     # The jobs first, and mostly there is nothing owed: joined in one query, every batch there ever was may be gone
     # through.
     jobs = connection.execute(select(import_jobs.c.job_id).where(import_jobs.c.profile == profile)).scalars().all()

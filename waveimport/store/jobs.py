@@ -243,7 +243,7 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
     failed = connection.execute(select(wave_batches.c.batch_id).where(*again)).scalars().all()
     if not failed:
         return 0
-    if status is JobStatus.FAILED and not _is_newest(connection, job_id):
+    if status is JobStatus.FAILED and not is_newest(connection, job_id):
         # What failed is a later job's to carry, and its rows are newer: read again under this job's name, a range that
         # is done here would remove them.
         raise Fenced(f"another run has made a new job since {job_id} failed")
@@ -265,7 +265,8 @@ def retry_failed(connection: Connection, job_id: str, *, token: int, trigger: Tr
     return len(failed)
 
 
-def _is_newest(connection: Connection, job_id: str) -> bool:
+def is_newest(connection: Connection, job_id: str) -> bool:
+    """Whether no later job of its profile was made."""
     newest = newest_job(connection, get_job(connection, job_id).profile)
     return newest is not None and newest.job_id == job_id
 

@@ -11,7 +11,7 @@ from waveimport.errors import NotFailed, UnknownBatch
 from waveimport.store import journal, watermarks
 from waveimport.store.debts import is_first
 from waveimport.store.dialect import now
-from waveimport.store.jobs import lock_job
+from waveimport.store.jobs import is_newest, lock_job
 from waveimport.store.tables import import_jobs, wave_batches
 
 
@@ -65,7 +65,7 @@ def skip(connection: Connection, job_id: str, batch_id: str, *, reason: str, tri
         )
     ).scalar_one()
     moved = False
-    if status is JobStatus.FAILED and not left and is_first(connection, job_id) and _is_newest(connection, job_id):
+    if status is JobStatus.FAILED and not left and is_first(connection, job_id) and is_newest(connection, job_id):
         watermarks.move(connection, job_id, planned_only=True)
         moved = True
     return Skipped(row.record, row.error, reason, True, left, moved)
@@ -98,15 +98,3 @@ def _refuse_carried(connection: Connection, row: Any) -> None:
             where=f"job {row.job_id}",
             help=f"once it has failed there: `waveimport skip {row.carried_by} {row.carried_as} --reason …`",
         )
-
-
-def _is_newest(connection: Connection, job_id: str) -> bool:
-    """Whether no later job of the profile was made, whose watermarks would be set back."""
-    (profile,) = connection.execute(select(import_jobs.c.profile).where(import_jobs.c.job_id == job_id)).one()
-    newest = connection.execute(
-        select(import_jobs.c.job_id)
-        .where(import_jobs.c.profile == profile)
-        .order_by(import_jobs.c.created_at.desc(), import_jobs.c.job_id.desc())
-        .limit(1)
-    ).scalar_one()
-    return bool(newest == job_id)

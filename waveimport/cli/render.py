@@ -81,7 +81,9 @@ def job_lines(job: JobProgress, alerts: Sequence[Alert] = ()) -> Iterator[str]:
     if len(job.owed) > OWED_SHOWN:
         yield f"  and {len(job.owed) - OWED_SHOWN} more: `waveimport status --json` lists them all"
     if job.owed:
-        yield "  to write one off: waveimport skip JOB_ID BATCH_ID --reason TEXT"
+        first = next((owed for owed in job.owed if owed.carried_by is None), None)
+        which = "JOB_ID BATCH_ID" if first is None else f"{first.job_id} {first.batch_id}"
+        yield f'  to write it off: waveimport skip {which} --reason "…"'
     for alert in alerts:
         yield ""
         yield f"alert[{alert.code}]: {alert.message}"

@@ -138,7 +138,7 @@ def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
     if any(failure.skip_reason is None and failure.carried_by is None for failure in failures):
         yield ""
         yield "the next `waveimport run` tries them again"
-        yield "to write one off: waveimport skip JOB_ID BATCH_ID --reason TEXT"
+        yield 'to write one off: waveimport skip JOB_ID BATCH_ID --reason "…"'
 
 
 def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Shown) -> bool:

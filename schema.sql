@@ -25,6 +25,7 @@ CREATE TABLE import_jobs (
     finished_at DATETIME(6),
     error LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     reconciled_at DATETIME(6),
+    pass_seq BIGINT NOT NULL DEFAULT '0',
     unfinished_profile VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin GENERATED ALWAYS AS (CASE WHEN status IN ('pending', 'processing') THEN profile END) STORED,
     PRIMARY KEY (job_id),
     CONSTRAINT one_unfinished_job UNIQUE (unfinished_profile),
@@ -83,6 +84,7 @@ CREATE TABLE wave_batches (
     carried_as VARCHAR(191) CHARACTER SET ascii COLLATE ascii_bin,
     skipped_at DATETIME(6),
     skip_reason LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    claimed_at DATETIME(6),
     PRIMARY KEY (job_id, batch_id),
     CONSTRAINT batch_kind CHECK (kind IN ('plan', 'range', 'parents')),
     CONSTRAINT batch_status CHECK (status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')),
@@ -108,8 +110,13 @@ CREATE TABLE wave_journal (
     note LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     decision_version INTEGER NOT NULL,
     code_version VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    situation VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin,
+    repeats BIGINT NOT NULL DEFAULT '0',
+    repeated_at DATETIME(6),
     PRIMARY KEY (job_id, seq)
 )ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
+
+CREATE INDEX journal_by_situation ON wave_journal (job_id, token, situation);
 
 CREATE TABLE batch_events (
     id BIGINT NOT NULL AUTO_INCREMENT,
@@ -188,6 +195,7 @@ CREATE TABLE import_jobs (
     finished_at DATETIME,
     error TEXT,
     reconciled_at DATETIME,
+    pass_seq BIGINT DEFAULT '0' NOT NULL,
     unfinished_profile VARCHAR(191) GENERATED ALWAYS AS (CASE WHEN status IN ('pending', 'processing') THEN profile END) STORED,
     PRIMARY KEY (job_id),
     CONSTRAINT one_unfinished_job UNIQUE (unfinished_profile),
@@ -246,6 +254,7 @@ CREATE TABLE wave_batches (
     carried_as VARCHAR(191),
     skipped_at DATETIME,
     skip_reason TEXT,
+    claimed_at DATETIME,
     PRIMARY KEY (job_id, batch_id),
     CONSTRAINT batch_kind CHECK (kind IN ('plan', 'range', 'parents')),
     CONSTRAINT batch_status CHECK (status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')),
@@ -271,8 +280,13 @@ CREATE TABLE wave_journal (
     note TEXT,
     decision_version INTEGER NOT NULL,
     code_version VARCHAR(32) NOT NULL,
+    situation VARCHAR(32),
+    repeats BIGINT DEFAULT '0' NOT NULL,
+    repeated_at DATETIME,
     PRIMARY KEY (job_id, seq)
 );
+
+CREATE INDEX journal_by_situation ON wave_journal (job_id, token, situation);
 
 CREATE TABLE batch_events (
     id INTEGER NOT NULL,

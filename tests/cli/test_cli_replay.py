@@ -89,8 +89,9 @@ def test_alike_neighbours_are_folded_and_none_is_lost(world: World, account: Sim
         connection.execute(text(f"UPDATE wave_journal SET seq = 3 WHERE seq = {still}"))
         for seq in range(4, 54):
             connection.execute(text(
-                "INSERT INTO wave_journal SELECT job_id, :seq, at, source, token, event, snapshot, decision, note,"
-                " decision_version, code_version FROM (SELECT * FROM wave_journal WHERE seq = 3) one"),
+                "INSERT INTO wave_journal (job_id, seq, at, source, token, event, snapshot, decision, note,"
+                " decision_version, code_version) SELECT job_id, :seq, at, source, token, event, snapshot, decision,"
+                " note, decision_version, code_version FROM (SELECT * FROM wave_journal WHERE seq = 3) one"),
                 {"seq": seq})  # fmt: skip
 
     database.run(repeat)
@@ -108,7 +109,8 @@ def test_neighbours_that_move_something_are_never_folded(world: World, account: 
     database.run(lambda c: c.execute(text("DELETE FROM wave_journal WHERE seq > 2")))
     for seq in (3, 4):
         database.run(lambda c, seq=seq: c.execute(text(
-            "INSERT INTO wave_journal SELECT job_id, :seq, at, source, token, event, snapshot, decision, note,"
+            "INSERT INTO wave_journal (job_id, seq, at, source, token, event, snapshot, decision, note,"
+            " decision_version, code_version) SELECT job_id, :seq, at, source, token, event, snapshot, decision, note,"
             " decision_version, code_version FROM (SELECT * FROM wave_journal WHERE seq = 2) one"),
             {"seq": seq}))  # fmt: skip
     database.close()

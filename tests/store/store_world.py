@@ -87,11 +87,12 @@ def advance(
     *,
     limit: int = 8,
     free: int = 8,
+    worked: bool = False,
     decide: Callable[[JobSnapshot], Decision] = decide,
 ) -> tuple[JobSnapshot, Decision]:
     return database.run(
         lambda connection: waves.advance(
-            connection, held, limit=limit, free_slots=free, trigger=Trigger.WORKER, decide=decide
+            connection, held, limit=limit, free_slots=free, trigger=Trigger.WORKER, worked=worked, decide=decide
         )
     )
 

@@ -64,6 +64,62 @@ def test_a_repeated_pass_writes_nothing_but_the_idle_counter(database: Database)
     assert world.query(database, "SELECT idle_passes FROM import_jobs") == [(0,)], "a pass that sees more is not idle"
 
 
+def passes(database: Database) -> list[tuple[object, ...]]:
+    return world.query(database, "SELECT seq, repeats FROM wave_journal WHERE event = 'pass' ORDER BY seq")
+
+
+def test_a_situation_that_is_met_again_is_counted_on_its_row_whatever_came_between(database: Database) -> None:
+    held = world.planned(database)
+    world.advance(database, held)
+    before = len(passes(database))
+    for free in (3, 2, 3, 2, 3):
+        world.advance(database, held, free=free)
+    new = passes(database)[before:]
+    assert [repeats for _, repeats in new] == [2, 1]
+    assert world.query(database, "SELECT idle_passes, pass_seq FROM import_jobs") == [(0, new[0][0])]
+    (first, second) = database.run(lambda connection: journal.entries(connection, JOB))[-2:]
+    assert first.repeated_at is not None
+    assert second.repeated_at is not None
+    assert first.at <= second.at <= second.repeated_at <= first.repeated_at
+
+
+def test_a_wave_that_only_grows_is_no_new_situation(database: Database) -> None:
+    held = world.planned(database, A)
+    (one,) = world.claim(database, held)
+    world.put(database, world.page(one, children=(world.line(A),), done=False))
+    world.advance(database, held, free=0, limit=1)
+    world.advance(database, held, free=0, limit=1)
+    before = passes(database)
+    for sql in GROW:
+        database.run(lambda connection, sql=sql: connection.execute(text(sql)))
+    seen, _ = world.advance(database, held, free=0, limit=1)
+    assert seen.waves[1].total == 2
+    assert [seq for seq, _ in passes(database)] == [seq for seq, _ in before]
+    assert passes(database)[-1][1] == before[-1][1] + 1
+
+
+def test_a_run_that_works_is_not_idle_and_one_that_hands_nothing_out_is(database: Database) -> None:
+    """A wave of a thousand batches is passed a thousand times alike: that is no alert. Nor may a decision to hand out
+    what no claim ever finds look like work."""
+    held = world.planned(database)
+    world.advance(database, held)
+    for worked, idle in ((False, 1), (False, 2), (True, 0), (True, 0), (False, 1)):
+        world.advance(database, held, worked=worked)
+        assert world.query(database, "SELECT idle_passes FROM import_jobs") == [(idle,)]
+
+
+def test_the_next_holder_writes_rows_of_its_own(database: Database) -> None:
+    held = world.planned(database)
+    world.advance(database, held)
+    world.advance(database, held)
+    database.run(lambda connection: lease.release(connection, held))
+    other = world.take(database, world.holder(2))
+    assert isinstance(other, Lease)
+    before = len(passes(database))
+    world.advance(database, other)
+    assert len(passes(database)) == before + 1
+
+
 def test_an_empty_decision_is_journalled_too(database: Database) -> None:
     """The decision that left 35 of 45 batches pending for ever was an empty one, and nothing kept it."""
     held = world.planned(database)

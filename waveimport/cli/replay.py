@@ -184,6 +184,8 @@ def _entry(one: "Retold") -> dict[str, Any]:
         "source": entry.source,
         "token": entry.token,
         "event": entry.event,
+        "repeats": entry.repeats,
+        "repeated_at": moment(entry.repeated_at),
         "note": entry.note,
         "decision_version": entry.decision_version,
         "code_version": entry.code_version,

@@ -7,6 +7,7 @@ from datetime import datetime
 from waveimport.cli.render import span
 from waveimport.core.replay import decision_words, reason_words
 from waveimport.runtime.retelling import Retold, alike
+from waveimport.store.journal import Entry
 
 HEAD = f"{'SEQ':>5}  {'TIME (UTC)':<23}  {'+DELTA':>10}  {'SOURCE':<8}  {'TOKEN':>5}  {'EVENT':<7}  DECISION  (WHY)"
 
@@ -21,12 +22,12 @@ class _Hidden:
 
     def add(self, one: Retold) -> None:
         self.seqs = [*self.seqs[:1], one.entry.seq]
-        self.count += 1
+        self.count += 1 + one.entry.repeats
         for order in one.entry.decision.dispatch if one.entry.decision else ():
-            self.dispatched[order.wave_number] += order.count
+            self.dispatched[order.wave_number] += order.count * (1 + one.entry.repeats)
 
     def line(self) -> str:
-        seqs = f"{self.seqs[0]}" if self.count == 1 else f"{self.seqs[0]} to {self.seqs[-1]}"
+        seqs = f"{self.seqs[0]}" if self.seqs[0] == self.seqs[-1] else f"{self.seqs[0]} to {self.seqs[-1]}"
         batches = ", ".join(f"{count} of wave {wave}" for wave, count in sorted(self.dispatched.items()))
         return f"{'…':>5}  {self.count} more like it ({seqs})" + (f", which dispatched {batches}" if batches else "")
 
@@ -72,7 +73,14 @@ def _line(one: Retold, before: datetime | None) -> str:
     what = decision_words(entry.decision) if entry.decision is not None else entry.note or "-"
     why = reason_words(entry.decision) if entry.decision is not None else ""
     head = f"{entry.seq:>5}  {moment:<23}  {delta:>10}  {entry.source:<8}  {entry.token:>5}  {entry.event:<7}  {what}"
-    return f"{head}  ({why})" if why else head
+    return (f"{head}  ({why})" if why else head) + _again(entry)
+
+
+def _again(entry: Entry) -> str:
+    if not entry.repeats or entry.repeated_at is None:
+        return ""
+    last = entry.repeated_at.isoformat(sep=" ", timespec="milliseconds")[11:]
+    return f"  [met {entry.repeats + 1:,} times, last {last}]"
 
 
 def _delta(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Fold a journal through the function that decides today, and find the first entry where it would decide otherwise."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from waveimport.core.waves import Decision, JobSnapshot, decide
@@ -33,6 +33,30 @@ def replay(
             continue
         recomputed = decide(snapshot)
         yield Replayed(seq, recomputed, tuple(differences(recorded, recomputed)))
+
+
+def state_after(snapshot: JobSnapshot, decision: Decision) -> JobSnapshot:
+    """Return what the moves and seals of a decision make of what it saw; what it handed out is not in it."""
+    status = {move.wave_number: move.target for move in decision.moves}
+    sealed = {seal.wave_number for seal in decision.seals}
+    return replace(
+        snapshot,
+        status=decision.job or snapshot.status,
+        coordination_status=decision.coordination_status or snapshot.coordination_status,
+        waves=tuple(
+            replace(
+                wave,
+                status=status.get(wave.wave_number, wave.status),
+                sealed=wave.sealed or wave.wave_number in sealed,
+            )
+            for wave in snapshot.waves
+        ),
+    )
+
+
+def essence(snapshot: JobSnapshot) -> JobSnapshot:
+    """Return what a decision that moves nothing depends on: of the batches of a wave only whether there are any."""
+    return replace(snapshot, waves=tuple(replace(wave, total=min(wave.total, 1)) for wave in snapshot.waves))
 
 
 def differences(recorded: Decision, recomputed: Decision) -> Iterator[str]:

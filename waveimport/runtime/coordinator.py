@@ -125,6 +125,7 @@ class Coordinator:
         self._outages = 0
         self._outage_ends = 0.0
         self._idle = True
+        self._worked = False
         self._next_pass = 0.0
         self._next_renewal = 0.0
         self._back_offs: list[float] = []
@@ -181,6 +182,7 @@ class Coordinator:
         while True:
             slots = max(1, self._slots())
             free = max(0, slots - len(self._flights))
+            worked, self._worked = self._worked, False
             try:
                 snapshot, decision = self._writer.transact(
                     partial(
@@ -189,6 +191,7 @@ class Coordinator:
                         limit=slots,
                         free_slots=free,
                         trigger=trigger,
+                        worked=worked,
                         decide=self._decide,
                         complete=self._complete,
                     ),
@@ -245,6 +248,7 @@ class Coordinator:
         return total
 
     def _hand_out(self, claim: Claim) -> None:
+        self._worked = True
         self._flights[claim.batch_id, claim.attempt] = _Flight(claim, clock.monotonic() + self._step_seconds)
         if len(self._threads) < len(self._flights):
             thread = threading.Thread(target=self._serve, name=f"fetcher-{len(self._threads) + 1}", daemon=True)
@@ -267,6 +271,7 @@ class Coordinator:
         flight = self._flights.get((claim.batch_id, claim.attempt))
         if flight is not None:
             flight.deadline = clock.monotonic() + self._step_seconds
+            self._worked = True
 
     # --- leases -------------------------------------------------------------------------------------------------
 
@@ -320,6 +325,7 @@ class Coordinator:
         match event.ending:
             case Ending.COMPLETED:
                 self._outages, self._outage_ends = 0, 0.0
+                self._worked = True
             case Ending.FENCED:
                 log.info("batch %s was taken over by another worker; this one's page was not kept", claim.batch_id)
             case Ending.STOPPED:

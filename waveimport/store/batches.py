@@ -89,6 +89,7 @@ _CLAIM = (
         lease_token=bindparam("token"),
         lease_expires_at=after(bindparam("ttl")),
         not_before=None,
+        claimed_at=now(),
         updated_at=now(),
     )
 )

@@ -18,7 +18,7 @@ from waveimport.errors import DatabaseDown, SchemaMismatch
 from waveimport.store.tables import metadata
 from waveimport.store.transactions import Database, translate
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration under `store/migrations/versions`; a test holds the two equal."""
 VERSION_TABLE = "waveimport_version"
 UPGRADE_LOCK = "waveimport_upgrade"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Connection
 
 from waveimport.core.progress import JobProgress
@@ -18,7 +18,14 @@ from waveimport.store.dialect import now
 from waveimport.store.jobs import get_job
 from waveimport.store.lease import LEASED_WORDS
 from waveimport.store.snapshot import read_snapshot
-from waveimport.store.tables import batch_events, import_accounts, wave_batches, wave_coordination, wave_journal
+from waveimport.store.tables import (
+    batch_events,
+    import_accounts,
+    import_jobs,
+    wave_batches,
+    wave_coordination,
+    wave_journal,
+)
 
 LOOKED_AT = 500
 """Batches in trouble of one wave that are looked at: the first of them tell the story."""
@@ -141,10 +148,17 @@ def _last_error(connection: Connection, job_id: str, batch_id: str) -> str:
 
 def _last_pass(connection: Connection, job_id: str) -> LastPass | None:
     row = connection.execute(
-        select(wave_journal.c.seq, wave_journal.c.at, wave_journal.c.snapshot, wave_journal.c.decision)
+        select(
+            wave_journal.c.seq,
+            wave_journal.c.at,
+            wave_journal.c.snapshot,
+            wave_journal.c.decision,
+        )
+        .join(
+            import_jobs,
+            and_(import_jobs.c.job_id == wave_journal.c.job_id, import_jobs.c.pass_seq == wave_journal.c.seq),
+        )
         .where(wave_journal.c.job_id == job_id, wave_journal.c.event == "pass")
-        .order_by(wave_journal.c.seq.desc())
-        .limit(1)
     ).first()
     if row is None:
         return None

@@ -64,6 +64,8 @@ import_jobs = Table(
     Column("finished_at", _TIME),
     Column("error", _LONG),
     Column("reconciled_at", _TIME),
+    # The entry of the journal that records the newest pass: one that meets it again moves nothing.
+    Column("pass_seq", BigInteger, nullable=False, server_default="0"),
     # At most one job of a profile is unfinished, and this key is what holds it: without it 14 of 20 simultaneous
     # starts left two jobs. MySQL has no partial index, so the column is NULL (which never collides) once finished.
     Column(
@@ -133,6 +135,7 @@ wave_batches = Table(
     Column("carried_as", _ID),
     Column("skipped_at", _TIME),
     Column("skip_reason", _LONG),
+    Column("claimed_at", _TIME),
     CheckConstraint("kind IN ('plan', 'range', 'parents')", name="batch_kind"),
     CheckConstraint("status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')", name="batch_status"),
     # Nothing dispatched can be without a lease, so nothing dispatched can be forgotten.
@@ -160,6 +163,12 @@ wave_journal = Table(
     Column("note", _LONG),
     Column("decision_version", Integer, nullable=False),
     Column("code_version", _WORD, nullable=False),
+    # A pass that moves nothing, and how often passes of its token met it again: a job of a million batches meets a
+    # few thousand situations.
+    Column("situation", _WORD),
+    Column("repeats", BigInteger, nullable=False, server_default="0"),
+    Column("repeated_at", _TIME),
+    Index("journal_by_situation", "job_id", "token", "situation"),
     **_OPTIONS,
 )
 

@@ -60,13 +60,15 @@ def advance(
     limit: int,
     free_slots: int,
     trigger: Trigger,
+    worked: bool = False,
     decide: Callable[[JobSnapshot], Decision] = decide,
     complete: Callable[[Connection], None] = lambda connection: None,
 ) -> tuple[JobSnapshot, Decision]:
     """T2: one coordination pass. Returns what it saw and decided.
 
-    `complete` is called, with the job locked, before a job is completed: what must be done by then. Where it raises,
-    or the commit fails, the job is not completed and the next pass calls it again.
+    `worked` says that something was handed out or landed since the pass before, so that meeting the same situation
+    again is not idling. `complete` is called, with the job locked, before a job is completed: what must be done by
+    then. Where it raises, or the commit fails, the job is not completed and the next pass calls it again.
 
     Raises Fenced when the lease was lost. A wave that grew after the snapshot was read is not moved: the pass is
     rolled back to its start and done again (each time a landing has committed, so there is an end).
@@ -92,7 +94,13 @@ def advance(
         if savepoint is not None:
             savepoint.commit()
         journal.record_pass(
-            connection, lease.job_id, source=trigger, token=lease.token, snapshot=snapshot, decision=decision
+            connection,
+            lease.job_id,
+            source=trigger,
+            token=lease.token,
+            snapshot=snapshot,
+            decision=decision,
+            worked=worked,
         )
         return snapshot, decision
     raise WaveImportError("a wave grew under 1000 readings of one pass")

@@ -391,6 +391,13 @@ class BadBundle(UsageError):
     code = "WI-USE-010"
 
 
+class BadPolicy(UsageError):
+    """What `replay --what-if` names is no policy: neither `limit=N` nor a Python file with a function `decide` that
+    takes a snapshot and returns a Decision."""
+
+    code = "WI-USE-011"
+
+
 class JournalDamaged(WaveImportError):
     """An entry of a job's journal cannot be decoded: another version wrote it, or it was changed by hand."""
 

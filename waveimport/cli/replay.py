@@ -10,14 +10,22 @@ from waveimport.cli.app import App
 from waveimport.errors import ExitCode
 
 if TYPE_CHECKING:
-    from waveimport.core.progress import Alert
+    from waveimport.core.progress import Alert, JobProgress
+    from waveimport.core.waves import JobSnapshot
     from waveimport.runtime.retelling import Retold
 
 
 @click.command()
 @click.argument("job_id", metavar="JOB_ID|FILE")
-@click.option("--until", type=click.IntRange(min=1), metavar="N", help="Only the first N entries.")
+@click.option("--until", type=click.IntRange(min=1), metavar="N", help="Only the first N entries, and the state then.")
 @click.option("--batch", metavar="BATCH_ID", help="The life of one batch instead: what it covers and what befell it.")
+@click.option(
+    "--what-if",
+    metavar="FILE.py|limit=N",
+    help="Decide by another policy: `decide(snapshot)` of a Python file, or so many slots.",
+)
+@click.option("--repair", is_flag=True, help="Put back what lost workers had in hand and make a pass, after asking.")
+@click.option("--yes", is_flag=True, help="Do what --repair shows without asking.")
 @click.option("--strict", is_flag=True, help="Exit 21 also where another version of the rules had decided.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--html", metavar="FILE", help="Write the page of `report`, every decision judged; - for stdout.")
@@ -28,6 +36,9 @@ def command(
     job_id: str,
     until: int | None,
     batch: str | None,
+    what_if: str | None,
+    repair: bool,
+    yes: bool,
     strict: bool,
     as_json: bool,
     html: str | None,
@@ -38,30 +49,58 @@ def command(
     Every decision is recomputed. At the first that the same version of the rules would take otherwise today it stops,
     shows the difference and exits 21. What another version decided otherwise is shown and passed. Neighbours that
     say the same are folded, unless -v is given. It only reads.
+
+    With --what-if each decision is compared with what another policy makes of the very snapshot that the pass saw; what
+    would have followed from it is not played on.
+
+    With --repair it shows which batches lost workers still have in hand and what a pass would decide, asks, and does
+    both under the lease of the job, as the next run would. Beside a run that is at work it changes nothing.
     """
     if force and html is None:
         raise click.UsageError("--force replaces the file of --html, which is not given")
+    if yes and not repair:
+        raise click.UsageError("--yes answers --repair, which is not given")
+    if repair:
+        if html is not None or strict or as_json or until is not None or batch is not None or what_if is not None:
+            raise click.UsageError("--repair goes with --yes alone")
+        return _repair(app, job_id, yes=yes)
     if batch is not None:
-        if html is not None or strict or until is not None:
+        if html is not None or strict or until is not None or what_if is not None:
             raise click.UsageError("--batch is of one batch: it goes with --json alone")
         return _life(app, job_id, batch, as_json=as_json)
     if html is not None:
-        return _page(app, job_id, html, force, unfit=as_json or strict or until is not None)
+        unfit = as_json or strict or until is not None or what_if is not None
+        return _page(app, job_id, html, force, unfit=unfit)
+    if what_if is not None and strict:
+        raise click.UsageError("--strict is of the rules of today: it does not go with --what-if")
     from waveimport.cli.reading import look, open_subject
+    from waveimport.core.waves import decide
     from waveimport.runtime.retelling import retell
+    from waveimport.runtime.what_if import policy_of
 
+    policy = decide if what_if is None else policy_of(what_if)
     with open_subject(app, job_id) as subject:
         database, settings, found = subject.database, subject.settings, subject.job_id
         assert database is not None, "a job that was found is in a database"
         assert found is not None, "a job that was asked for by name is found, or unknown"
         job, alerts = look(database, settings, found)
-        tally = _Tally(strict)
-        entries = tally.watch(retell(database, found, until=until))
+        tally = _Tally(strict, what_if)
+        entries = tally.watch(retell(database, found, until=until, decide=policy))
         if as_json:
-            _print_json(found, entries, tally, alerts)
+            _print_json(found, entries, tally, alerts, then=until is not None)
         else:
-            _print_text(entries, tally, alerts, fold=app.verbosity < 1, status=job.status.value)
+            _print_text(entries, tally, alerts, fold=app.verbosity < 1, job=job, then=until is not None)
     return ExitCode.DIVERGED if tally.diverged else ExitCode.OK
+
+
+def _repair(app: App, job_id: str, *, yes: bool) -> int:
+    from pathlib import Path
+
+    from waveimport.cli import repair
+
+    if Path(job_id).is_file():
+        raise click.UsageError("--repair changes a job in its database: it takes no bundle")
+    return repair.run(app, job_id, yes=yes)
 
 
 def _life(app: App, job_id: str, batch_id: str, *, as_json: bool) -> int:
@@ -97,7 +136,9 @@ def _life(app: App, job_id: str, batch_id: str, *, as_json: bool) -> int:
 
 def _page(app: App, job_id: str, target: str, force: bool, *, unfit: bool) -> int:
     if unfit:
-        raise click.UsageError("--html is a page of the whole journal: it goes with none of --until, --strict, --json")
+        raise click.UsageError(
+            "--html is a page of the whole journal: it goes with none of --until, --strict, --what-if, --json"
+        )
     from waveimport.cli.reading import open_subject
     from waveimport.cli.report import page_of, refuse_existing, write_page
 
@@ -110,10 +151,12 @@ def _page(app: App, job_id: str, target: str, force: bool, *, unfit: bool) -> in
 
 class _Tally:
     """What the entries that went by add up to. `divergence` is the first entry that counts as one: of the same
-    version of the rules where there is one, else of another."""
+    version of the rules where there is one, else of another. By `what_if`, another policy, none decides."""
 
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, what_if: str | None = None) -> None:
         self.strict = strict
+        self.what_if = what_if
+        self.last_pass: Retold | None = None
         self.entries = 0
         self.recomputed = 0
         self.otherwise = 0
@@ -124,8 +167,10 @@ class _Tally:
         """Yield the entries up to and with the first divergence that decides the exit code."""
         for one in entries:
             self.entries += 1
-            self.recomputed += one.replayed.recomputed is not None
-            self.diverged = not one.replayed.agrees and (one.same_version or self.strict)
+            if one.replayed.recomputed is not None:
+                self.recomputed += 1
+                self.last_pass = one
+            self.diverged = not one.replayed.agrees and (one.same_version or self.strict) and self.what_if is None
             if not one.replayed.agrees:
                 self.otherwise += 1
                 if self.diverged or self.divergence is None:
@@ -136,18 +181,30 @@ class _Tally:
 
 
 def _print_text(
-    entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]", *, fold: bool, status: str
+    entries: "Iterable[Retold]",
+    tally: _Tally,
+    alerts: "tuple[Alert, ...]",
+    *,
+    fold: bool,
+    job: "JobProgress",
+    then: bool,
 ) -> None:
     from waveimport import __version__
     from waveimport.cli.timeline import timeline
     from waveimport.core.waves import DECISION_VERSION
 
-    for line in timeline(entries, fold=fold):
+    for line in timeline(entries, fold=fold, what_if=tally.what_if):
         click.echo(line)
     click.echo("")
+    for line in _state_lines(tally.last_pass, job) if then else ():
+        click.echo(line)
     counted = f"{tally.entries} entries, {tally.recomputed} decisions recomputed"
-    if tally.divergence is None:
-        click.echo(f"{counted}: all agree (rules {DECISION_VERSION}, waveimport {__version__}); the job is {status}")
+    if tally.what_if is not None:
+        first = "" if tally.divergence is None else f", the first at entry {tally.divergence.entry.seq}"
+        click.echo(f"{counted} by {tally.what_if}: {tally.otherwise} otherwise{first}")
+    elif tally.divergence is None:
+        rules = f"rules {DECISION_VERSION}, waveimport {__version__}"
+        click.echo(f"{counted}: all agree ({rules}); the job is {job.status.value}")
     else:
         entry = tally.divergence.entry
         versions = (
@@ -162,15 +219,64 @@ def _print_text(
         click.echo(f"alert[{alert.code}]: {alert.message}")
 
 
-def _print_json(job_id: str, entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]") -> None:
+def _state_lines(one: "Retold | None", job: "JobProgress") -> "Iterator[str]":
+    """Say what the job was once the moves of an entry were made."""
+    from waveimport.cli.render import table
+
+    state = _state(one)
+    if one is None or state is None:
+        yield "no pass was made by then"
+        yield ""
+        return
+    records = {wave.wave_number: ", ".join(wave.rows) for wave in job.waves}
+    yield (
+        f"state behind entry {one.entry.seq}: the job is {state.status}, its planning {state.coordination_status},"
+        f" {state.limit - state.free_slots} of {state.limit} slots in use before it"
+    )
+    yield ""
+    rows = [["WAVE", "KIND", "RECORDS", "STATUS", "SEALED", "BATCHES", "AT WORK", "CLAIMABLE"]]
+    for wave in state.waves:
+        rows.append(
+            [
+                str(wave.wave_number),
+                wave.kind.value,
+                records.get(wave.wave_number, ""),
+                wave.status.value,
+                "yes" if wave.sealed else "no",
+                str(wave.total),
+                str(wave.live),
+                # Counted no further than the slots of the run.
+                f"{wave.claimable + wave.claimable_plans}" + ("+" if wave.claimable >= state.limit else ""),
+            ]
+        )
+    yield from table(rows, right=frozenset({0, 5, 6, 7}))
+    yield ""
+
+
+def _state(one: "Retold | None") -> "JobSnapshot | None":
+    from waveimport.core.replay import state_after
+
+    if one is None or one.entry.snapshot is None or one.entry.decision is None:
+        return None
+    return state_after(one.entry.snapshot, one.entry.decision)
+
+
+def _print_json(
+    job_id: str, entries: "Iterable[Retold]", tally: _Tally, alerts: "tuple[Alert, ...]", *, then: bool
+) -> None:
     """Write the document piece by piece: a journal may be longer than memory is wide."""
     click.echo(f'{{"job_id": {json.dumps(job_id)}, "entries": [', nl=False)
     for number, one in enumerate(entries):
         click.echo((",\n" if number else "\n") + json.dumps(_entry(one), ensure_ascii=False), nl=False)
-    rest = {
+    rest: dict[str, Any] = {
         "divergence": None if tally.divergence is None else _divergence(tally.divergence),
         "alerts": [_plain(alert) for alert in alerts],
     }
+    if then:
+        seq = None if tally.last_pass is None else tally.last_pass.entry.seq
+        rest["state"] = {"seq": seq, "job": _plain(_state(tally.last_pass))}
+    if tally.what_if is not None:
+        rest["what_if"] = {"policy": tally.what_if, "otherwise": tally.otherwise}
     click.echo(f"\n], {json.dumps(rest, ensure_ascii=False)[1:]}")
 
 

@@ -32,7 +32,7 @@ class _Hidden:
         return f"{'…':>5}  {self.count} more like it ({seqs})" + (f", which dispatched {batches}" if batches else "")
 
 
-def timeline(retold: Iterable[Retold], *, fold: bool) -> Iterator[str]:
+def timeline(retold: Iterable[Retold], *, fold: bool, what_if: str | None = None) -> Iterator[str]:
     """Yield the lines of the entries as they come; with `fold`, of alike neighbours the first, how many, the last.
 
     Alike are passes of one source under one token that move nothing and differ at most in how much they dispatch. An
@@ -55,8 +55,14 @@ def timeline(retold: Iterable[Retold], *, fold: bool) -> Iterator[str]:
         hidden, latest, shown = _Hidden(), None, one
         yield line
         for difference in one.replayed.differences:
-            yield f"{'':>7}{'decided otherwise today' if not one.same_version else 'DIVERGENCE'}: {difference}"
+            yield f"{'':>7}{_verdict(one, what_if)}: {difference}"
     yield from _folded(hidden, latest)
+
+
+def _verdict(one: Retold, what_if: str | None) -> str:
+    if what_if is not None:
+        return f"by {what_if}"
+    return "DIVERGENCE" if one.same_version else "decided otherwise today"
 
 
 def _folded(hidden: _Hidden, latest: tuple[str, Retold] | None) -> Iterator[str]:

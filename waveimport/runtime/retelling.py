@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from waveimport.core.policies import Policy
 from waveimport.core.replay import Replayed, replay
-from waveimport.core.waves import DECISION_VERSION
+from waveimport.core.waves import DECISION_VERSION, decide
 from waveimport.store import journal
 from waveimport.store.journal import Entry
 from waveimport.store.transactions import Database
@@ -25,15 +26,16 @@ class Retold:
         return self.entry.decision_version == DECISION_VERSION
 
 
-def retell(database: Database, job_id: str, *, until: int | None = None) -> Iterator[Retold]:
-    """Yield the journal of a job in order, up to number `until`; a part of it at a time is in memory.
+def retell(database: Database, job_id: str, *, until: int | None = None, decide: Policy = decide) -> Iterator[Retold]:
+    """Yield the journal of a job in order, up to number `until`; a part of it at a time is in memory. Each decision is
+    recomputed by `decide`.
 
     Raises JournalDamaged for an entry that cannot be decoded.
     """
     after = 0
     while True:
         part = _part(database, job_id, until, after)
-        folded = replay((entry.seq, entry.snapshot, entry.decision) for entry in part)
+        folded = replay(((entry.seq, entry.snapshot, entry.decision) for entry in part), decide)
         for entry, replayed in zip(part, folded, strict=True):
             yield Retold(entry, replayed)
         if len(part) < ENTRIES_AT_ONCE:

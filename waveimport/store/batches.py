@@ -374,6 +374,55 @@ def records_with_rows(connection: Connection, job_id: str) -> set[str]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class AtWorkBatch:
+    """A batch under a lease: whose, since when it was last touched, until when; `lost` counts workers lost before."""
+
+    batch_id: str
+    wave_number: int
+    owner: str
+    since: datetime
+    until: datetime
+    lapsed: bool
+    lost: int
+
+    @property
+    def fails(self) -> bool:
+        """Whether putting it back fails it: it was lost too often with no page landed."""
+        return self.lost + 1 >= MAX_LOST
+
+
+def at_work(connection: Connection, job_id: str, *, lapsed_only: bool) -> list[AtWorkBatch]:
+    """Return the batches of a job that are under a lease, or under one that has lapsed, by id."""
+    lapsed = wave_batches.c.lease_expires_at < now()
+    query = (
+        select(
+            wave_batches.c.batch_id,
+            wave_batches.c.wave_number,
+            wave_batches.c.lease_owner,
+            wave_batches.c.updated_at,
+            wave_batches.c.lease_expires_at,
+            lapsed.label("lapsed"),
+            wave_batches.c.lost,
+        )
+        .where(wave_batches.c.job_id == job_id, wave_batches.c.status.in_(LEASED_WORDS))
+        .order_by(wave_batches.c.batch_id)
+    )
+    rows = connection.execute(query.where(lapsed) if lapsed_only else query)
+    return [
+        AtWorkBatch(
+            row.batch_id,
+            row.wave_number,
+            row.lease_owner,
+            row.updated_at,
+            row.lease_expires_at,
+            bool(row.lapsed),
+            row.lost,
+        )
+        for row in rows
+    ]
+
+
 def live_elsewhere(connection: Connection, job_id: str, owner: str) -> bool:
     """Whether a batch of a job is under a lease that another than `owner` may still land pages by."""
     return (

@@ -14,7 +14,7 @@ from waveimport.core.report.axis import LABEL_APART, time_axis
 from waveimport.core.report.clusters import clusters, shape_of
 from waveimport.core.report.gantt import BARS_MOST, bands
 from waveimport.core.report.history import BatchEvent, BatchPast, Noted, Span, runs, spans
-from waveimport.core.report.series import rate, slots, times
+from waveimport.core.report.series import latency, rate, slots, times
 from waveimport.core.report.verdict import State, verdict
 from waveimport.core.report.words import ceiling, duration
 from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
@@ -152,12 +152,43 @@ def test_slots_are_told_from_passes_and_cuts_from_the_limit() -> None:
         Noted(3, at(2), "limit", "worker", 1, "4 of 8 requests may be in flight: NetSuite answered 429"),
         Noted(4, at(3), "pass", "worker", 1, None, 4, 2),
     ]
-    drawn = slots(time_axis([at(0)], at(10)), entries, [at(5)])
+    drawn = slots(time_axis([at(0)], at(10)), entries, [at(5)], [Span(batch("old", 0, 4), at(0), at(4))], at(10))
     assert drawn is not None
     assert (drawn.top, drawn.peak) == (8, 8)
     assert [(cut.allowed, cut.configured, cut.left) for cut in drawn.cuts] == [(4, 8, 20.0)]
     assert drawn.used == "M100 100V0H300V75H500V100H1000V100Z"
     assert drawn.allowed == "M100 0H300V50H500V100"
+
+
+def claimed(name: str, claim: float, ended: float, **more: Any) -> BatchPast:
+    return replace(batch(name, 0, ended), claimed_at=at(claim), **more)
+
+
+def test_a_batch_begins_when_it_was_claimed_where_that_is_on_record() -> None:
+    members = [claimed("a", 3, 8), batch("b", 0, 9)]
+    found = spans(members, [], 1, [at(1)])
+    assert (found["a"].began, found["b"].began) == (at(3), at(1))
+
+
+def test_batches_at_work_are_told_from_their_claims_where_all_are_on_record() -> None:
+    """A pass that meets an old situation again leaves no entry of its own: passes alone would miss most."""
+    entries = [
+        Noted(2, at(0), "pass", "cron", 1, None, 4, 1),
+        Noted(3, at(1), "pass", "worker", 1, None, 2, 1, at(6)),
+    ]
+    found = spans([claimed("a", 0, 6), claimed("b", 2, 8), claimed("c", 4, 5)], [], 9)
+    drawn = slots(time_axis([at(0)], at(10)), entries, [at(8)], list(found.values()), at(10))
+    assert drawn is not None
+    assert (drawn.top, drawn.peak) == (4, 3)
+    assert drawn.used == "M0 100V75H100V75H200V50H400V25H500V50H600V75H800V100H1000V100Z"
+
+
+def test_latency_is_the_mean_of_the_requests_of_a_batch() -> None:
+    members = [claimed("a", 0, 6, requests=4, request_seconds=2.0), claimed("b", 0, 6)]
+    told = latency(time_axis([at(0)], at(10)), spans(members, [], 9).values(), at(10))
+    assert told is not None
+    assert (told.count, told.longest) == (1, 0.5)
+    assert latency(time_axis([at(0)], at(10)), spans(members[1:], [], 9).values(), at(10)) is None
 
 
 def test_what_batches_took_is_told_by_half_most_and_all() -> None:

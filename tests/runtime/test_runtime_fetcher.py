@@ -485,3 +485,13 @@ def test_the_scripted_source_answers_as_the_service_does() -> None:
     body = json.loads(source.query("SELECT t.id, t.memo FROM orders t ORDER BY t.id", limit=5))
     assert body["items"] == [{"links": [], "id": "1", "memo": "memo 1"}]
     assert (body["hasMore"], body["totalResults"]) == (False, 1)
+
+
+def test_a_batch_says_when_it_was_claimed_and_what_it_asked(world: World) -> None:
+    world.source.fill(range(1, 14))
+    plan(world)
+    world.work_all()
+    asked = world.query("SELECT batch_id, requests, request_ms, claimed_at, created_at FROM wave_batches ORDER BY 1")
+    assert sum(row[1] for row in asked) == len(world.source.asked)
+    assert all(row[1] >= 1 and row[2] >= 0 for row in asked)
+    assert all(str(row[3]) >= str(row[4]) for row in asked)

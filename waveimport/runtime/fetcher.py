@@ -116,6 +116,7 @@ class Fetcher:
     def work(self, claim: Claim) -> Ended:
         """Work on a claimed batch until it is completed, fenced or at fault. Raises nothing."""
         begun = clock.monotonic()
+        self._steps.begin()
         try:
             if not self._steps.writer.transact(
                 lambda connection: start(connection, claim), prove=lambda connection: started(connection, claim)

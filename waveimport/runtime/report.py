@@ -28,7 +28,7 @@ from waveimport.core.report.history import (
     runs,
     spans,
 )
-from waveimport.core.report.series import rate, slots, times
+from waveimport.core.report.series import latency, rate, slots, times
 from waveimport.core.report.verdict import verdict
 from waveimport.core.settings import RunSettings, Settings
 from waveimport.core.waves import DECISION_VERSION, UNFINISHED_JOB, BatchStatus, JobStatus, WaveKind
@@ -99,6 +99,7 @@ class Log:
     entries: int = 0
     recomputed: int = 0
     otherwise: int = 0
+    passes: int = 0
     left_out: int = 0
     divergence: LogRow | None = None
     diverged: bool = False
@@ -187,7 +188,9 @@ def _drawn(job: JobProgress, batches: Sequence[BatchPast], events: Sequence[Batc
         "marks": MARKS,
         "mark_counts": {kind: sum(band.counts.get(kind, 0) for band in drawn) for kind in MARKS},
         "rate": rate(axis, batches, found, job.rows / job.elapsed_seconds if job.elapsed_seconds else 0.0),
-        "slots": slots(axis, log.noted, [run.ended for run in ran if not run.at_work]),
+        "slots": slots(axis, log.noted, [run.ended for run in ran if not run.at_work], found.values(), job.now),
+        "claims_known": all(one.batch.claimed_at is not None for one in found.values()),
+        "latency": latency(axis, found.values(), job.now),
         "at_once": log.at_once,
         "times": times(axis, found.values(), job.now),
         "clusters": seen[:CLUSTERS_SHOWN],
@@ -248,8 +251,9 @@ def _log(database: Database, job_id: str, most: int, *, replayed: bool) -> Log:
             _note(log, one)
             folds = shown is not None and (alike(shown, one) or (not replayed and _differ_alike(shown, one)))
             if row is not None and folds:
-                row.last, row.until, row.count = one.entry.seq, one.entry.at, row.count + 1
-                row.dispatched += _dispatched(one)
+                row.last, row.until = one.entry.seq, max(row.until, _until(one))
+                row.count += 1 + one.entry.repeats
+                row.dispatched += _dispatched(one) * (1 + one.entry.repeats)
                 continue
             shown, row = one, _row(one, replayed=replayed)
             log.left_out += len(log.rows) == most
@@ -272,6 +276,7 @@ def _differ_alike(first: Retold, second: Retold) -> bool:
 def _note(log: Log, one: Retold) -> None:
     entry = one.entry
     log.entries += 1
+    log.passes += 1 + entry.repeats if entry.snapshot is not None else 0
     log.recomputed += one.replayed.recomputed is not None
     log.otherwise += not one.replayed.agrees
     slots = in_use = None
@@ -281,7 +286,13 @@ def _note(log: Log, one: Retold) -> None:
         # A batch whose last page is landing leaves its slot to another: more can be at work than there are slots.
         at_work = sum(wave.live for wave in entry.snapshot.waves) + _dispatched(one)
         log.at_once = max(log.at_once, slots, at_work)
-    log.noted.append(Noted(entry.seq, entry.at, entry.event, entry.source, entry.token, entry.note, slots, in_use))
+    log.noted.append(
+        Noted(entry.seq, entry.at, entry.event, entry.source, entry.token, entry.note, slots, in_use, entry.repeated_at)
+    )
+
+
+def _until(one: Retold) -> datetime:
+    return one.entry.repeated_at or one.entry.at
 
 
 def _dispatched(one: Retold) -> int:
@@ -298,9 +309,9 @@ def _row(one: Retold, *, replayed: bool) -> LogRow:
     return LogRow(
         first=entry.seq,
         last=entry.seq,
-        count=1,
+        count=1 + entry.repeats,
         at=entry.at,
-        until=entry.at,
+        until=_until(one),
         source=entry.source,
         token=entry.token,
         event=entry.event,
@@ -308,7 +319,7 @@ def _row(one: Retold, *, replayed: bool) -> LogRow:
         why=reason_words(decision) if decision is not None else "",
         verdict=judged,
         differences=one.replayed.differences,
-        dispatched=_dispatched(one),
+        dispatched=_dispatched(one) * (1 + entry.repeats),
     )
 
 

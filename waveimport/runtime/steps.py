@@ -3,16 +3,24 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from waveimport.core.settings import RunSettings
 from waveimport.errors import Fenced, Stopped
+from waveimport.runtime import clock
 from waveimport.runtime.source import Source
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim
 from waveimport.store.destination import Row
-from waveimport.store.landing import Load, NewBatch
+from waveimport.store.landing import Asked, Load, NewBatch
 from waveimport.store.removal import Removal
+
+
+class _Asking(threading.local):
+    """What a thread has asked the source since it last handed a page in."""
+
+    requests = 0
+    seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,11 @@ class Steps:
     halted: threading.Event
     still_at_work: Callable[[Claim], None]
     made_batches: Callable[[], None]
+    _asking: _Asking = field(default_factory=_Asking)
+
+    def begin(self) -> None:
+        """Begin the work on a batch, in the thread that calls: what was asked for another is not counted for it."""
+        self._asking.requests, self._asking.seconds = 0, 0.0
 
     def check_stop(self) -> None:
         """Raise Stopped when the run was told to stop."""
@@ -35,7 +48,11 @@ class Steps:
     def ask(self, claim: Claim, query: str, rows: int | None = None) -> bytes:
         """Return the reply's body, of at most `rows` rows, by default a page. Raises the source's errors."""
         self.still_at_work(claim)
-        return self.source.query(query, limit=rows or self.settings.page_size)
+        began = clock.monotonic()
+        reply = self.source.query(query, limit=rows or self.settings.page_size)
+        self._asking.requests += 1
+        self._asking.seconds += clock.monotonic() - began
+        return reply
 
     def land(
         self,
@@ -69,6 +86,8 @@ class Steps:
     ) -> "Future[bool]":
         """Hand in what is to land, for `wait_until_durable`; nothing of it is kept here. The words are those of
         `Load`."""
+        asked = Asked(self._asking.requests, round(1000 * self._asking.seconds))
+        self.begin()
         landing = self.writer.load(
             Load(
                 claim=claim,
@@ -80,6 +99,7 @@ class Steps:
                 done=done,
                 removal=removal,
                 event=event,
+                asked=asked,
             )
         )
         if children:

@@ -42,6 +42,18 @@ class NewBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a page took at the source: requests, and the milliseconds from asking to the answer, waits for a free slot
+    and asking again included."""
+
+    requests: int
+    milliseconds: int
+
+
+NOTHING_ASKED = Asked(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """One page to land. `rows` in the order of the record's columns; `resume_key` (the key of the last row landed so
     far, None before the first) and `spec` are written as they stand; `done` completes the batch; `event` is kept in
@@ -56,6 +68,7 @@ class Load:
     children: tuple[NewBatch, ...] = field(default=())
     event: str | None = None
     removal: Removal | None = None
+    asked: Asked = NOTHING_ASKED
 
 
 class _Sealed(WaveImportError):
@@ -71,6 +84,8 @@ _FENCE = (
         resume_key=bindparam("resume_key"),
         row_count=wave_batches.c.row_count + bindparam("landed"),
         spec=bindparam("new_spec"),
+        requests=wave_batches.c.requests + bindparam("asked"),
+        request_ms=wave_batches.c.request_ms + bindparam("asked_ms"),
         lost=0,
         lease_expires_at=after(bindparam("ttl")),
         updated_at=now(),
@@ -84,6 +99,8 @@ _FENCE_DONE = (
         resume_key=bindparam("resume_key"),
         row_count=wave_batches.c.row_count + bindparam("landed"),
         spec=bindparam("new_spec"),
+        requests=wave_batches.c.requests + bindparam("asked"),
+        request_ms=wave_batches.c.request_ms + bindparam("asked_ms"),
         lease_owner=None,
         lease_token=None,
         lease_expires_at=None,
@@ -137,6 +154,8 @@ def take_fence(connection: Connection, load: Load) -> bool:
         "resume_key": _key(load),
         "landed": len(load.rows),
         "new_spec": _json(load.spec),
+        "asked": load.asked.requests,
+        "asked_ms": load.asked.milliseconds,
     }
     if load.done:
         return connection.execute(_FENCE_DONE, binds).rowcount == 1

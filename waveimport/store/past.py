@@ -28,6 +28,9 @@ def read_batches(connection: Connection, job_id: str) -> Sequence[BatchPast]:
             wave_batches.c.updated_at,
             wave_batches.c.error,
             wave_batches.c.skipped_at,
+            wave_batches.c.claimed_at,
+            wave_batches.c.requests,
+            wave_batches.c.request_ms,
         )
         .where(wave_batches.c.job_id == job_id)
         .order_by(wave_batches.c.batch_id)
@@ -47,6 +50,9 @@ def read_batches(connection: Connection, job_id: str) -> Sequence[BatchPast]:
             updated_at=row.updated_at,
             error=row.error,
             skipped=row.skipped_at is not None,
+            claimed_at=row.claimed_at,
+            requests=row.requests,
+            request_seconds=row.request_ms / 1000,
         )
         for row in rows
     ]

@@ -136,6 +136,9 @@ wave_batches = Table(
     Column("skipped_at", _TIME),
     Column("skip_reason", _LONG),
     Column("claimed_at", _TIME),
+    # What the source was asked, by the pages that landed: how often, and how long it took together.
+    Column("requests", BigInteger, nullable=False, server_default="0"),
+    Column("request_ms", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("kind IN ('plan', 'range', 'parents')", name="batch_kind"),
     CheckConstraint("status IN ('pending', 'dispatched', 'processing', 'completed', 'failed')", name="batch_status"),
     # Nothing dispatched can be without a lease, so nothing dispatched can be forgotten.

@@ -1,8 +1,8 @@
 """What the coordination tables keep of a job's past, and when its batches can have begun at the earliest.
 
-Claims are not recorded. A batch cannot have been claimed before it was made or put back, nor before the run that ended
-it had the lease, nor before a slot was free behind the batches of its wave that go first; from there on it counts as at
-work. So its time is never told too short.
+The last claim of a batch is recorded by tables of version 0003 and later. One that was claimed before that cannot have
+been before it was made or put back, nor before the run that ended it had the lease, nor before a slot was free behind
+the batches of its wave that go first; from there on it counts as at work. So its time is never told too short.
 """
 
 import heapq
@@ -22,7 +22,8 @@ GAVE_UP = frozenset({"failed", "worker_lost"})
 
 @dataclass(frozen=True, slots=True)
 class BatchPast:
-    """A batch as its row has it. `updated_at` is when it ended, landed last, or was put back."""
+    """A batch as its row has it. `updated_at` is when it ended, landed last, or was put back; `claimed_at` when it was
+    claimed last, None where an older version claimed it. `requests` landed its pages, in `request_seconds` together."""
 
     batch_id: str
     wave_number: int
@@ -37,6 +38,9 @@ class BatchPast:
     updated_at: datetime
     error: str | None
     skipped: bool = False
+    claimed_at: datetime | None = None
+    requests: int = 0
+    request_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class BatchEvent:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """An entry of the journal without its decision. A pass has `slots` and how many were `in_use` behind it."""
+    """An entry of the journal without its decision. A pass has `slots` and how many were `in_use` behind it; its
+    situation was met last `again_at`, None where it never was again."""
 
     seq: int
     at: datetime
@@ -62,6 +67,7 @@ class Noted:
     note: str | None
     slots: int | None = None
     in_use: int | None = None
+    again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +114,11 @@ def spans(
             if run:
                 taken = leases[run - 1]
                 free_from[batch.batch_id] = max(taken, free_from.get(batch.batch_id, taken))
-        began = _earliest(members, ends, free_from, max(1, slots))
+        unknown = [batch for batch in members if batch.claimed_at is None]
+        began = _earliest(unknown, ends, free_from, max(1, slots)) if unknown else {}
         for batch in members:
-            found[batch.batch_id] = Span(batch, began[batch.batch_id], ends[batch.batch_id])
+            since = began[batch.batch_id] if batch.claimed_at is None else batch.claimed_at
+            found[batch.batch_id] = Span(batch, since, ends[batch.batch_id])
     return found
 
 

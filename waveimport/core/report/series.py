@@ -1,8 +1,9 @@
 """What goes up and down with time: rows a second, batches at work against the slots, how long batches took."""
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -90,14 +91,28 @@ class Slots:
     cuts: tuple[Cut, ...]
 
 
-def slots(axis: TimeAxis, entries: Sequence[Noted], ends: Sequence[datetime]) -> Slots | None:
-    """Draw what passes saw: how many slots there were, how many in use behind each; none behind the `ends` of runs.
+def slots(
+    axis: TimeAxis, entries: Sequence[Noted], ends: Sequence[datetime], found: Collection[Span], now: datetime
+) -> Slots | None:
+    """Draw how many slots passes saw, and how many batches were at work: by their claims where all are on record, else
+    as passes saw it. None behind the `ends` of runs.
 
     None where no pass is on record.
     """
-    passes = [(one.at, one.slots, one.in_use) for one in entries if one.slots is not None and one.in_use is not None]
+    passes = [
+        (at, one.slots, one.in_use)
+        for one in entries
+        if one.slots is not None and one.in_use is not None
+        for at in (one.at, one.again_at)
+        if at is not None
+    ]
     if not passes:
         return None
+    if all(one.batch.claimed_at is not None for one in found):
+        seen = sorted((at, allowed) for at, allowed, _ in passes)
+        work = list(_at_work(found, now))
+        passes = [(at, _then(seen, at, seen[0][1]), used) for at, used in work]
+        passes += [(at, allowed, _then(work, at, 0)) for at, allowed in seen]
     top = max(max(allowed, used) for _, allowed, used in passes)
     moments = [*passes, *((ended, 0, 0) for ended in ends)]
     # Of passes that fall on one place the busiest is kept: a page has a thousand, a journal may have a million.
@@ -121,6 +136,21 @@ def slots(axis: TimeAxis, entries: Sequence[Noted], ends: Sequence[datetime]) ->
         peak=max(used for _, _, used in passes),
         cuts=tuple(cuts),
     )
+
+
+def _at_work(found: Iterable[Span], now: datetime) -> Iterator[tuple[datetime, int]]:
+    """Yield each moment at which a batch begins or ends, and how many are at work from there on."""
+    steps = sorted([(one.began, 1) for one in found] + [(one.ended or now, -1) for one in found])
+    count = 0
+    for at, step in steps:
+        count += step
+        yield at, count
+
+
+def _then(steps: Sequence[tuple[datetime, int]], at: datetime, before: int) -> int:
+    """Return what a line of steps is at a moment, `before` ahead of its first."""
+    number = bisect_right(steps, at, key=lambda one: one[0])
+    return steps[number - 1][1] if number else before
 
 
 def _line(points: Sequence[tuple[float, float]]) -> str:
@@ -156,11 +186,21 @@ class Times:
 
 def times(axis: TimeAxis, found: Iterable[Span], now: datetime) -> Times | None:
     """Return how long completed batches took; None where none is."""
+    done = (one for one in found if one.ended is not None and one.batch.status is BatchStatus.COMPLETED)
+    return _spread(axis, ((one.ended or now, one.seconds(now)) for one in done))
+
+
+def latency(axis: TimeAxis, found: Iterable[Span], now: datetime) -> Times | None:
+    """Return how long the requests of batches took, the mean of each batch; None where none is on record."""
+    asked = (one for one in found if one.batch.requests)
+    return _spread(axis, ((one.ended or now, one.batch.request_seconds / one.batch.requests) for one in asked))
+
+
+def _spread(axis: TimeAxis, ended: Iterable[tuple[datetime, float]]) -> Times | None:
     buckets = axis.buckets(TIME_BUCKETS)
     took: dict[int, list[float]] = defaultdict(list)
-    for span in found:
-        if span.ended is not None and span.batch.status is BatchStatus.COMPLETED:
-            took[axis.bucket_of(span.ended, buckets)].append(span.seconds(now))
+    for moment, seconds in ended:
+        took[axis.bucket_of(moment, buckets)].append(seconds)
     if not took:
         return None
     everything = sorted(seconds for members in took.values() for seconds in members)

@@ -1,4 +1,4 @@
-"""A situation that passes meet again is counted on its entry of the journal; a batch says when it was claimed."""
+"""A situation met again is counted on its entry of the journal; a batch says when it was claimed and what it asked."""
 
 from alembic import op
 from sqlalchemy import inspect
@@ -12,7 +12,11 @@ COLUMNS = {
     "import_jobs": {
         "pass_seq": {"sqlite": "BIGINT DEFAULT '0' NOT NULL", "mysql": "BIGINT NOT NULL DEFAULT '0'"},
     },
-    "wave_batches": {"claimed_at": {"sqlite": "DATETIME", "mysql": "DATETIME(6)"}},
+    "wave_batches": {
+        "claimed_at": {"sqlite": "DATETIME", "mysql": "DATETIME(6)"},
+        "requests": {"sqlite": "BIGINT DEFAULT '0' NOT NULL", "mysql": "BIGINT NOT NULL DEFAULT '0'"},
+        "request_ms": {"sqlite": "BIGINT DEFAULT '0' NOT NULL", "mysql": "BIGINT NOT NULL DEFAULT '0'"},
+    },
     "wave_journal": {
         "situation": {"sqlite": "VARCHAR(32)", "mysql": "VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin"},
         "repeats": {"sqlite": "BIGINT DEFAULT '0' NOT NULL", "mysql": "BIGINT NOT NULL DEFAULT '0'"},

@@ -1,9 +1,11 @@
 """No value of a row leaves with a text."""
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waveimport.core.scrub import names_of, without_values, without_words
+from waveimport.core.scrub import has_words, names_of, without_values, without_words
 
 NAMES = frozenset({"customer", "balance"})
 
@@ -47,3 +49,18 @@ def test_what_a_cut_or_an_apostrophe_leaves_open_goes_too() -> None:
     assert "Katharina" not in without_values(cut, NAMES)
     limited = "NetSuite's concurrency limit is in use (429): near 'Katharina Musterfrau'"
     assert without_values(limited, NAMES) == "NetSuite's concurrency limit is in use (429): near '…'"
+
+
+_KEYS = st.one_of(st.sampled_from(["parents", "lower", "highest"]), st.text(max_size=4))
+_LEAVES = st.one_of(st.integers(), st.none(), st.booleans(), st.text(max_size=6), st.just('"a":'), st.just('\\"a":'))
+
+
+@given(st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3)))
+def test_what_is_said_to_hold_no_words_holds_none(value: object) -> None:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert has_words(text) or without_words(value) == value
+
+
+def test_lists_of_numbers_are_not_taken_apart() -> None:
+    assert not has_words('{"parents":[1,2,3],"lower":null,"cuts":2}')
+    assert has_words('{"parents":["anna@example.com"]}')

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql.elements import ColumnElement
 
 from waveimport.core.ranges import chunks
-from waveimport.core.scrub import names_of, without_values, without_words
+from waveimport.core.scrub import has_words, names_of, without_values, without_words
 from waveimport.errors import BadBundle, FileExists
 from waveimport.store import debts, schema
 from waveimport.store.dialect import now
@@ -122,7 +122,7 @@ def _scrubbed(row: Row[Any], names: frozenset[str]) -> dict[str, Any]:
             continue
         if name in _TEXTS:
             values[name] = without_values(value, names)
-        elif name in _VALUES:
+        elif name in _VALUES and has_words(value):
             values[name] = json.dumps(without_words(json.loads(value)), ensure_ascii=False, separators=(",", ":"))
         elif name == "credential":
             values[name] = "masked"

@@ -36,7 +36,7 @@ def test_old_jobs_go_and_the_rest_is_as_it_was(sqlite_world: World, account: Sim
     assert world.call("check", "--data").code == ExitCode.OK
     told = world.call("replay", made[0])
     assert told.code == ExitCode.OK
-    assert "the entries up to here were deleted by `waveimport prune --journal-only`" in told.out
+    assert "the entries up to here were deleted, by `prune --journal-only` or for their age" in told.out
 
     said = world.call("prune", "--keep", "2")
     assert (said.code, said.out.splitlines()) == (
@@ -123,3 +123,25 @@ def test_what_cannot_be_is_told(sqlite_world: World, words: tuple[str, ...], tol
     said = sqlite_world.call("prune", *words)
     assert said.code == ExitCode.USAGE
     assert told in said.err
+
+
+def test_a_run_deletes_the_journals_of_jobs_beyond_their_age(world: World, account: Simulator) -> None:
+    first = world.import_from(account, records=PLAIN)
+    world.configure(account.netsuite_toml(), records=PLAIN, run="journal_days = 30")
+    entries = f"SELECT COUNT(*) FROM wave_journal WHERE job_id = '{first}'"
+    before = count(world, entries)
+    assert world.call("run", "--trigger", "cron").code == ExitCode.OK
+    assert count(world, entries) == before > 3, "it ended just now"
+    old = "UPDATE import_jobs SET finished_at = '2001-01-01 00:00:00.000000' WHERE job_id = :job"
+    database = world.database()
+    database.run(lambda connection: connection.execute(text(old), {"job": first}))
+    database.close()
+    world.configure(account.netsuite_toml(), records=PLAIN, run="journal_days = 0")
+    assert world.call("run", "--trigger", "cron").code == ExitCode.OK
+    assert count(world, entries) == before
+    world.configure(account.netsuite_toml(), records=PLAIN)
+    said = world.call("run", "--trigger", "cron")
+    assert said.code == ExitCode.OK
+    assert f"deleted {before} journal entries of jobs older than 90 days" in said.err
+    assert count(world, entries) == 1, "the mark of what was deleted"
+    assert world.call("check", "--data").code == ExitCode.OK

@@ -60,6 +60,7 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # lock_dir = "locks"
 # complete_within_hours = 0        # alert: no import was complete for so long; 26 suits a nightly one, 0 is no alert
 # lookback_seconds = 600           # an incremental run reads so much again before where the last one began
+# journal_days = 90                # of older jobs `run` deletes the journal; 0 keeps all
 
 # Whom to tell how runs begin and end; that this fails is a warning, and fails no run.
 # [notify]

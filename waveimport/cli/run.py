@@ -96,6 +96,8 @@ def command(
                 watcher(job_id)
 
             result = run_import(settings, options, switch=switch, on_turn=on_turn)
+            if result.exit_code in (ExitCode.OK, ExitCode.INCOMPLETE) and not result.stepped_aside:
+                _forget(settings, chosen)
     except BaseException as error:
         code, message = ExitCode.FAULT, "a fault of waveimport's own"
         if isinstance(error, WaveImportError):
@@ -107,6 +109,23 @@ def command(
             measured(watcher.read(result.job_id), exit_code=int(result.exit_code))
         _notify(notifier, watcher, result, settings)
         return _tell(app, watcher, result, settings, as_json=as_json, fail_if_running=fail_if_running)
+
+
+def _forget(settings: Any, trigger: Any) -> None:
+    """Delete journals beyond their age. That it fails is told, and fails no run."""
+    import logging
+
+    from waveimport.runtime.prune import forget_old_journals
+
+    log = logging.getLogger("waveimport")
+    try:
+        gone = forget_old_journals(settings, trigger=trigger)
+    except WaveImportError as error:
+        log.warning("old journals were not deleted: %s", error.message)
+        return
+    if gone:
+        entries = sum(rows.entries for rows in gone.values())
+        log.info("deleted %d journal entries of jobs older than %d days", entries, settings.run.journal_days)
 
 
 OWED_TOLD = 20

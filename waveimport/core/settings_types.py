@@ -125,6 +125,7 @@ class RunSettings:
     complete_within_hours: float = 0.0
     lock_dir: str | None = None
     lookback_seconds: float = 600.0
+    journal_days: int = 90
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,20 @@ def prune(
     return Pruned({job_id: rows for job_id, rows in deleted.items() if rows != Rows()}, chosen.kept)
 
 
+def forget_old_journals(settings: Settings, *, trigger: Trigger) -> Mapping[str, Rows]:
+    """Delete the journals of jobs that ended `journal_days` ago or longer, as `prune --journal-only` would; none at 0.
+
+    Returns what was deleted, by job; raises the database's errors.
+    """
+    days = settings.run.journal_days
+    if not days:
+        return {}
+    old = prune(
+        settings, keep=None, older_than_seconds=days * 86_400.0, journal_only=True, dry_run=False, trigger=trigger
+    )
+    return old.deleted
+
+
 def _choose(
     settings: Settings, database: Database, keep: int | None, older_than_seconds: float | None, journal_only: bool
 ) -> Retention:

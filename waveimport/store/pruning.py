@@ -36,7 +36,7 @@ from waveimport.store.tables import (
 CONDEMNED: Final = "being deleted by `waveimport prune`, which goes on where it was stopped"
 PRUNED: Final = "pruned"
 """The event of the one entry of a journal that was deleted."""
-_PRUNED_NOTE: Final = "the entries up to here were deleted by `waveimport prune --journal-only`"
+_PRUNED_NOTE: Final = "the entries up to here were deleted, by `prune --journal-only` or for their age (`journal_days`)"
 _DAY: Final = 86_400.0
 
 

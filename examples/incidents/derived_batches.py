@@ -10,6 +10,9 @@ back, and once with the rule that decides today. The orders come from a script, 
     python examples/incidents/derived_batches.py              # a few seconds
     python examples/incidents/derived_batches.py --speed 1    # twice 36 s, as then
 
+With `--bundle FILE` the stalled job is left in a support bundle: `waveimport status FILE --why` names the rule, and
+`waveimport replay FILE` shows the first decision that today's rule takes otherwise.
+
 The exit code is 0 if all came out as this text says.
 """
 
@@ -34,6 +37,7 @@ from waveimport.core.settings import Column, ColumnKind, RecordSettings, RunSett
 from waveimport.core.waves import Decision, JobSnapshot, JobStatus, Trigger, WaveKind, WaveStatus, decide
 from waveimport.core.why import JobFacts, explain
 from waveimport.runtime import coordinator
+from waveimport.runtime.bundling import bundle_job
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
 from waveimport.runtime.writer import Place, Writer
@@ -96,7 +100,9 @@ def main(arguments: Sequence[str] | None = None, *, rule: Rule = decide) -> int:
     """Tell the story and return 0 if it ended as it should. `rule` decides in the part "as it is"."""
     parser = argparse.ArgumentParser(description="Derived batches are made while their wave is processing already.")
     parser.add_argument("--speed", type=float, default=12.0, help="how many times faster than then (default 12)")
-    speed = parser.parse_args(arguments).speed
+    parser.add_argument("--bundle", type=Path, help="file for a support bundle of the stalled job")
+    how = parser.parse_args(arguments)
+    speed = how.speed
     # A coordinator has a pass when something happens, and now and then without: as often as then, in the mean.
     coordinator.PASS_EVERY_SECONDS = SECONDS / PASSES / speed
     print(
@@ -104,14 +110,14 @@ def main(arguments: Sequence[str] | None = None, *, rule: Rule = decide) -> int:
     )
     print(f"Here: made over {SECONDS / speed:.1f} s.\n")
     with tempfile.TemporaryDirectory(prefix="waveimport-incident-") as folder:
-        facts = [*then(Path(folder) / "then.db", speed), *now(Path(folder) / "now.db", speed, rule)]
+        facts = [*then(Path(folder) / "then.db", speed, how.bundle), *now(Path(folder) / "now.db", speed, rule)]
     wrong = [fact for fact, true in facts if not true]
     for fact in wrong:
         print(f"NOT SO: {fact}")
     return 1 if wrong else 0
 
 
-def then(file: Path, speed: float) -> Iterator[tuple[str, bool]]:
+def then(file: Path, speed: float, bundle: Path | None) -> Iterator[tuple[str, bool]]:
     """The old rule, then what the journal says of it, then today's rule on the job that it left."""
     print('As it was: a wave that is "processing already" is returned from early.')
     world = World(file, speed)
@@ -124,6 +130,9 @@ def then(file: Path, speed: float) -> Iterator[tuple[str, bool]]:
     print(f"  replay    entry {differing.seq} is decided otherwise today: {differing.differences[0]}")
     cause = explain(world.facts())[0]
     print(f"  why       {cause.message}; next: {cause.next}")
+    if bundle is not None:
+        bundle_job(world.database, JOB, bundle, SETTINGS)
+        print(f"  bundle    {bundle}: try `waveimport status {bundle} --why` and `waveimport replay {bundle}`")
     yield (
         "status --why names the rule and the wave it forgets",
         (cause.code, cause.wave_number)

@@ -10,6 +10,9 @@ Here it happens again, as it was and as it is, against a simulated account over 
     python examples/incidents/second_trigger.py --speed 1    # 87 s a COUNT, as then
     python examples/incidents/second_trigger.py --scale 0.8  # millions of lines, as then
 
+With `--bundle FILE` the failed job is left in a support bundle: `waveimport status FILE --why` names the cause, and
+`waveimport replay FILE` shows the decision that today's rule takes otherwise.
+
 It needs `waveimport[demo]`. The exit code is 0 if all came out as this text says.
 """
 
@@ -26,16 +29,19 @@ from pathlib import Path
 from typing import Any
 
 from waveimport.core.records import parse_bounds
+from waveimport.core.replay import replay
 from waveimport.core.settings import Settings
-from waveimport.core.waves import Trigger
+from waveimport.core.waves import CoordinationStatus, Decision, JobSnapshot, JobStatus, Trigger
 from waveimport.core.why import explain
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime import clock
+from waveimport.runtime.bundling import bundle_job
 from waveimport.runtime.config import load_settings
 from waveimport.runtime.importer import RunOptions, RunResult, run_import
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
+from waveimport.store import journal
 from waveimport.store.progress import read_progress
 from waveimport.store.schema import upgrade
 from waveimport.store.standstill import read_facts
@@ -57,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=40.0, help="how many times faster than then (default 40)")
     parser.add_argument("--scale", type=float, default=0.001, help="size of the simulated account (default 0.001)")
     parser.add_argument("--data", type=Path, help="file of the simulated account, built if it is not there")
+    parser.add_argument("--bundle", type=Path, help="file for a support bundle of the job that failed")
     how = parser.parse_args(arguments)
     slow = Faults(slow_count_seconds=COUNT_SECONDS / how.speed)
     with (
@@ -66,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = lines_of(account)
         print(f"Then: a COUNT of {COUNT_SECONDS:.0f} s, {LINES_THEN:,} lines counted, a second trigger, none imported.")
         print(f"Here: a COUNT of {slow.slow_count_seconds:.1f} s, {lines:,} lines.\n")
-        facts = [*as_it_was(account, Path(folder), lines), *as_it_is(account, Path(folder), lines, how.speed)]
+        facts = [
+            *as_it_was(account, Path(folder), lines, how.bundle),
+            *as_it_is(account, Path(folder), lines, how.speed),
+        ]
     wrong = [fact for fact, true in facts if not true]
     for fact in wrong:
         print(f"NOT SO: {fact}")
@@ -76,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- as it was --------------------------------------------------------------------------------------------------
 
 
-def as_it_was(account: Simulator, folder: Path, lines: int) -> Iterator[tuple[str, bool]]:
+def as_it_was(account: Simulator, folder: Path, lines: int, bundle: Path | None) -> Iterator[tuple[str, bool]]:
     """Two triggers on one job, by the predecessor's rule: count first, then make the waves, hold nothing meanwhile."""
     print("As it was: count first, then make the waves; nothing is held meanwhile.")
     file = folder / "then.db"
@@ -111,8 +121,15 @@ def as_it_was(account: Simulator, folder: Path, lines: int) -> Iterator[tuple[st
     print(f"  => the job is {status}: {counts[0]:,} lines counted, {batches} batches handed out, none imported\n")
     database = Database.open_reader(settings.database.url)
     cause = explain(database.run(lambda connection: read_facts(connection, read_progress(connection, "job"))))[0]
+    entries = database.run(lambda connection: journal.entries(connection, "job"))
+    differing = next(one for one in replay((e.seq, e.snapshot, e.decision) for e in entries) if not one.agrees)
+    if bundle is not None:
+        bundle_job(database, "job", bundle, settings.run)
+        print(f"  bundle    {bundle}: try `waveimport status {bundle} --why` and `waveimport replay {bundle}`")
     database.close()
-    print(f"  why       {named(cause.message)}; next: {cause.next}\n")
+    print(f"  why       {named(cause.message)}; next: {cause.next}")
+    print(f"  replay    entry {differing.seq} is decided otherwise today: {differing.differences[0]}\n")
+    yield "replay names the decision to fail the job", differing.differences[0].startswith("job: recorded failed")
     yield "status --why names the unique key that failed the job", "unique_job_wave" in named(cause.message)
     yield "by the old rule both triggers counted every line", counts == [lines, lines]
     yield "by the old rule the second met the unique key of the waves", "unique_job_wave" in named(error)
@@ -135,8 +152,24 @@ def create_waves_unguarded(settings: Settings, file: Path, name: str, wait: Call
         print(f"  {name:<9} counted {counted:,} lines and made the wave")
     except sqlite3.IntegrityError as error:
         execute(file, "UPDATE import_jobs SET status = 'failed', error = ?", str(error))
+        keep_in_mind(settings, name, str(error))
         print(f"  {name:<9} counted {counted:,} lines and fails the job: {error}")
     return counted
+
+
+def keep_in_mind(settings: Settings, name: str, error: str) -> None:
+    """Write into the journal what the second trigger saw before its COUNT (no waves) and decided behind it: the
+    predecessor had no place for either."""
+    database = Database.open(settings.database.url)
+    slots = settings.run.workers
+    seen = JobSnapshot(JobStatus.PENDING, CoordinationStatus.NONE, (), limit=slots, free_slots=slots)
+    decision = Decision(job=JobStatus.FAILED, reason=f"another made the waves first: {named(error)}")
+    database.run(
+        lambda connection: journal.append(
+            connection, "job", source=Trigger(name), token=0, event="pass", snapshot=seen, decision=decision
+        )
+    )
+    database.close()
 
 
 def named(error: str) -> str:

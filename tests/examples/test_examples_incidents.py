@@ -1,6 +1,8 @@
 """The incidents of the predecessor happen again by its rules, and not by ours; a weakened rule fails the example."""
 
+import contextlib
 import importlib.util
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from waveimport.cli import main
 from waveimport.runtime import coordinator
 from waveimport.simulator.dataset import build
 from waveimport.store import lease
@@ -44,8 +47,24 @@ def run(name: str, *words: str) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines()]
 
 
-def test_a_second_trigger_once_failed_the_job_and_steps_aside_now(account_file: Path) -> None:
-    told = run("second_trigger", "--speed", "60", "--data", str(account_file))
+def waveimport(*words: str) -> tuple[int, list[str]]:
+    """Call the command in this process, without any configuration. Returns the exit code and the lines it said."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = main.run(words)
+    return code, said.getvalue().splitlines()
+
+
+def test_a_second_trigger_once_failed_the_job_and_steps_aside_now(account_file: Path, tmp_path: Path) -> None:
+    bundle = str(tmp_path / "failed.bundle")
+    told = run("second_trigger", "--speed", "60", "--data", str(account_file), "--bundle", bundle)
+    _, why = waveimport("status", bundle, "--why")
+    [cause] = [line for line in why if line.startswith("why[")]
+    assert cause.startswith("why[failed]: job: the job failed: UNIQUE constraint failed: wave_coordination.job_id")
+    code, lines = waveimport("replay", bundle)
+    assert code == 21
+    assert "DIVERGENCE: job: recorded failed, recomputed nothing" in lines[2]
+    assert lines[-1].startswith("1 entries, 1 decisions recomputed; stopped at the first divergence, entry 1: ")
     assert "=> the job is failed: 6,503 lines counted, 0 batches handed out, none imported" in told
     assert "=> 1 job, completed; 1 wave; 1 COUNT; 6,503 of 6,503 lines imported" in told
     asides = [line for line in told if ": exit 0, another run is at work: " in line]
@@ -70,8 +89,17 @@ def test_a_lease_that_lets_a_second_holder_in_fails_the_example(
     assert "NOT SO: by the old rule" not in told
 
 
-def test_35_of_45_derived_batches_once_waited_for_ever_and_all_complete_now() -> None:
-    told = run("derived_batches", "--speed", "60")
+def test_35_of_45_derived_batches_once_waited_for_ever_and_all_complete_now(tmp_path: Path) -> None:
+    bundle = str(tmp_path / "stalled.bundle")
+    told = run("derived_batches", "--speed", "60", "--bundle", bundle)
+    _, why = waveimport("status", bundle, "--why")
+    [cause] = [line for line in why if line.startswith("why[decided_otherwise]")]
+    rule = "wave 2: the run at work decides by another rule than this program: it hands out no batch of wave 2, though"
+    assert rule in cause
+    code, lines = waveimport("replay", bundle)
+    assert code == 21
+    assert any("DIVERGENCE: dispatch: recorded " in line for line in lines)
+    assert "stopped at the first divergence, entry " in lines[-2] + lines[-1]
     [then] = [line for line in told if line.startswith("saw       10 completed, 35 pending of 45")]
     assert int(then.split()[-2]) >= 348
     assert "=> the job is processing, and would be for ever" in told

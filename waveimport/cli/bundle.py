@@ -19,29 +19,14 @@ def command(app: App, job_id: str, output: Path | None) -> None:
     replaced by dots. `waveimport status FILE` and `waveimport replay FILE` read it without a database or configuration.
     """
     settings = app.settings(secrets=False)
-    import json
-    import platform
-    import sys
-    from dataclasses import asdict
-
-    from waveimport import __version__
     from waveimport.cli.reading import NO_JOB_YET, find_job, open_for_reading
-    from waveimport.core.waves import DECISION_VERSION
-    from waveimport.store.bundle import write_bundle
+    from waveimport.runtime.bundling import bundle_job
 
     path = output if output is not None else Path(f"{job_id}.bundle")
     with open_for_reading(settings) as database:
         found = find_job(database, settings, job_id)
         if database is None or found is None:
             raise UnknownJob(f"no job `{job_id}` is in the database", help=NO_JOB_YET)
-        facts = {
-            "waveimport": __version__,
-            "decision_version": str(DECISION_VERSION),
-            "python": platform.python_version(),
-            "platform": f"{sys.platform} {platform.machine()}",
-            "database": database.engine.dialect.name,
-            "run": json.dumps(asdict(settings.run)),
-        }
-        write_bundle(database, found, path, facts)
+        bundle_job(database, found, path, settings.run)
     click.echo(f"{path}: {path.stat().st_size:,} bytes; it holds no row and no secret")
     click.echo(f"on another machine: waveimport status {path} --why; waveimport replay {path}")

@@ -62,6 +62,22 @@ def told(known: JobFacts) -> dict[str, Reason]:
     return {reason.code: reason for reason in explain(known)}
 
 
+@given(snapshots())
+def test_a_job_that_is_not_finished_is_never_without_a_word(seen: JobSnapshot) -> None:
+    known = facts(seen)
+    assert bool(explain(known)) == (seen.status is not JobStatus.COMPLETED)
+
+
+def test_what_keeps_the_tables_from_their_place_is_told() -> None:
+    seen = snapshot(main_wave(1))
+    assert [reason.code for reason in explain(facts(seen))] == ["pass_due"]
+    waits = told(facts(seen, held_up=(NOW - MINUTE, "tables that are to be replaced are being read")))
+    assert list(waits) == ["tables_in_use"]
+    assert waits["tables_in_use"].since == NOW - MINUTE
+    gone = told(facts(seen, held_up=(NOW - MINUTE, "being read"), lease_expires_at=NOW - MINUTE))
+    assert list(gone) == ["dead_holder"]
+
+
 def test_what_a_wave_waits_for_is_told_with_the_waves_that_hold_it_up() -> None:
     seen = snapshot(
         main_wave(1, live=1),

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,9 +92,14 @@ class Runs:
         )
 
     def __call__(
-        self, *, settings: Settings | None = None, switch: StopSwitch | None = None, **options: Any
+        self,
+        *,
+        settings: Settings | None = None,
+        switch: StopSwitch | None = None,
+        on_turn: Callable[[str], None] = lambda job_id: None,
+        **options: Any,
     ) -> RunResult:
-        return run_import(settings or self.settings, RunOptions(**options), switch=switch)
+        return run_import(settings or self.settings, RunOptions(**options), switch=switch, on_turn=on_turn)
 
     def query(self, sql: str, url: str | None = None) -> list[tuple[Any, ...]]:
         database = Database.open(url or self.settings.database.url)

@@ -17,6 +17,7 @@ from test_runtime_importer import Client, Runs
 
 from waveimport.core.names import beside_name, is_swap_name
 from waveimport.core.settings import DatabaseSettings, Refresh, Settings
+from waveimport.core.why import explain
 from waveimport.errors import ExitCode, QueryRefused, TableClash, TablesInUse
 from waveimport.runtime import importer
 from waveimport.runtime.cancel import cancel_import
@@ -26,6 +27,8 @@ from waveimport.runtime.preview import preview
 from waveimport.runtime.swap import Swaps
 from waveimport.runtime.writer import Writer
 from waveimport.store import swap, waves
+from waveimport.store.progress import read_progress
+from waveimport.store.standstill import read_facts
 from waveimport.store.transactions import Database
 
 OLD = list(range(1, 8))
@@ -383,6 +386,14 @@ def test_a_first_import_lands_in_place(database_url: str, tmp_path: Path, monkey
     assert runs.beside() == []
 
 
+def why(url: str, job_id: str) -> list[tuple[str, str | None]]:
+    """What `status --why` says now, by another connection."""
+    database = Database.open_reader(url)
+    facts = database.run(lambda connection: read_facts(connection, read_progress(connection, job_id)))
+    database.close()
+    return [(reason.code, reason.next) for reason in explain(facts)]
+
+
 @pytest.mark.mysql
 def test_a_reader_of_the_old_table_holds_up_the_swap_and_is_never_shown_both(
     mysql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -395,8 +406,11 @@ def test_a_reader_of_the_old_table_holds_up_the_swap_and_is_never_shown_both(
         with mysql_server.connect(url, url.rsplit("/", 1)[1]) as reader, reader.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute("SELECT COUNT(*) FROM `order`")
-            held = runs(settings=hasty)
+            seen: list[tuple[str, str | None]] = []
+            held = runs(settings=hasty, on_turn=lambda job_id: seen.extend(why(url, job_id)))
             assert held.exit_code is ExitCode.UNREACHABLE
+            assert [code for code, _ in seen][-1] == "tables_in_use", "status --why tells it while it waits"
+            assert "SHOW PROCESSLIST" in str(seen[-1][1])
             assert isinstance(held.error, TablesInUse)
             cursor.execute("SELECT COUNT(*) FROM `order`")
             assert cursor.fetchall() == ((len(OLD),),)

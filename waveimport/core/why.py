@@ -24,6 +24,9 @@ from waveimport.core.waves import (
     standing,
 )
 
+_MORE_REQUESTS = (
+    "see who asks (in NetSuite: Setup > Integration > Integration Governance); the limit grows by itself as they stop"
+)
 DISK_LOW_BYTES = 16 * 1024 * 1024
 """A page of rows with its journal and write-ahead log needs as much."""
 
@@ -78,9 +81,9 @@ class LastPass:
 @dataclass(frozen=True, slots=True)
 class JobFacts:
     """A job as `explain` needs it; moments are UTC by the database's clock. `ended` is when and how its last run ended;
-    `refused` the login's refusal that keeps runs from asking. `snapshot` is of now, with the slots of the run at work
-    (or one). `lease_seconds` is how long a lease lasts as configured, `disk_free_bytes` what the disk of a SQLite
-    database has left; None where not known."""
+    `held_up` since when and by what the run at work cannot complete it; `refused` the login's refusal that keeps runs
+    from asking. `snapshot` is of now, with the slots of the run at work (or one). `lease_seconds` is how long a lease
+    lasts as configured, `disk_free_bytes` what the disk of a SQLite database has left; None where not known."""
 
     job_id: str
     snapshot: JobSnapshot
@@ -94,6 +97,7 @@ class JobFacts:
     requests: Requests | None = None
     last_pass: LastPass | None = None
     ended: tuple[datetime, str] | None = None
+    held_up: tuple[datetime, str] | None = None
     refused: tuple[datetime, str] | None = None
     lease_seconds: float | None = None
     disk_free_bytes: int | None = None
@@ -123,6 +127,8 @@ def explain(facts: JobFacts) -> tuple[Reason, ...]:
     causes = list(_of_the_run(facts))
     waiting = standing(facts.snapshot)
     reasons = [reason for waits in waiting for reason in _of_wave(facts, waits, held=bool(causes))]
+    if not causes and not reasons:
+        reasons = [Reason("pass_due", "nothing holds the job up: the next pass settles what is left of it")]
     return (*causes, *reasons)
 
 
@@ -189,6 +195,13 @@ def _of_the_run(facts: JobFacts) -> Iterator[Reason]:
             f"{facts.lease_owner} held the job and has not renewed its lease: it hangs or was killed",
             facts.lease_expires_at,
             "waveimport run",
+        )
+    elif facts.held_up is not None:
+        yield Reason(
+            "tables_in_use",
+            f"all is fetched, and the job cannot be completed: {facts.held_up[1]}",
+            facts.held_up[0],
+            "end the transaction that reads them (SHOW PROCESSLIST names its connection)",
         )
     elif _lasts_too_long(facts):
         assert facts.lease_expires_at is not None, "it lasts too long"
@@ -313,7 +326,7 @@ def _for_a_slot(facts: JobFacts, number: int, wave: WaveFacts) -> Iterator[Reaso
             f"batches wait for a slot: {requests.allowed} of {requests.configured} requests may be in flight,"
             f" {requests.reason}"
         )
-        yield Reason("limit_cut", message, wave.last_commit, None, number)
+        yield Reason("limit_cut", message, wave.last_commit, _MORE_REQUESTS, number)
     elif wave.oldest is None:
         yield Reason(
             "waits_for_slot", "batches wait for a slot: all are with other waves", wave.last_commit, None, number

@@ -22,7 +22,7 @@ from waveimport.errors import Fenced, LoginRefused, SourceDown, TablesInUse, Wav
 from waveimport.runtime import clock
 from waveimport.runtime.fetcher import Ended, Ending, Fetcher
 from waveimport.runtime.writer import Writer
-from waveimport.store import batches, jobs, lease, waves
+from waveimport.store import batches, jobs, journal, lease, waves
 from waveimport.store.batches import Claim
 from waveimport.store.engine import require_same_file
 from waveimport.store.lease import Lease
@@ -231,8 +231,15 @@ class Coordinator:
         if self._in_use_since is None:
             self._in_use_since = clock.monotonic()
             log.warning("%s; trying again", error.message)
+            self._writer.transact(lambda connection: self._say_it_waits(connection, error.message))
         elif clock.monotonic() - self._in_use_since >= self._settings.give_up_after_seconds:
             self._end_with(error)
+
+    def _say_it_waits(self, connection: Any, why: str) -> None:
+        jobs.lock_job(connection, self._lease.job_id, self._lease.token)
+        journal.append(
+            connection, self._lease.job_id, source=Trigger.WORKER, token=self._lease.token, event="waits", note=why
+        )
 
     def _requeue(self, *, proven_dead: bool = False) -> int:
         total = 0

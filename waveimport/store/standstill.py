@@ -74,7 +74,8 @@ def read_facts(connection: Connection, progress: JobProgress) -> JobFacts:
         idle_passes=job.idle_passes,
         requests=requests,
         last_pass=_last_pass(connection, job_id),
-        ended=_ended(connection, job_id),
+        ended=_last_entry(connection, job_id, "ended"),
+        held_up=_last_entry(connection, job_id, "waits"),
         refused=_refused(connection, job.config_text, moment),
     )
 
@@ -171,15 +172,15 @@ def _last_pass(connection: Connection, job_id: str) -> LastPass | None:
     return LastPass(row.seq, row.at, snapshot, decision)
 
 
-def _ended(connection: Connection, job_id: str) -> tuple[datetime, str] | None:
-    """Return when and how the last run of a job ended, where it was the last thing that happened to the job."""
+def _last_entry(connection: Connection, job_id: str, event: str) -> tuple[datetime, str] | None:
+    """Return moment and note of an event, where it was the last thing that happened to the job."""
     row = connection.execute(
         select(wave_journal.c.at, wave_journal.c.event, wave_journal.c.note)
         .where(wave_journal.c.job_id == job_id)
         .order_by(wave_journal.c.seq.desc())
         .limit(1)
     ).first()
-    return (row.at, row.note) if row is not None and row.event == "ended" else None
+    return (row.at, row.note) if row is not None and row.event == event else None
 
 
 def _refused(connection: Connection, config_text: str, moment: datetime) -> tuple[datetime, str] | None:

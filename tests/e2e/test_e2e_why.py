@@ -1,12 +1,20 @@
 """A job that does not move explains itself: for each fault `status --why` alone names the cause and what to type."""
 
 import shutil
+import socket
+import subprocess
+import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
+import mysql_server
 import pytest
-from matrix_world import PAGES_FROM, RUN, Account, Matrix
+from matrix_world import PAGES_FROM, RUN, Account, End, Matrix
+from mysql_wire import Refusal, Wire, no_fault
 from netsuite_server import LOGIN_REFUSED, refusal, reply
+
+from waveimport.runtime.single_flight import machine_id
 
 POISON = refusal(400, "Invalid or unsupported search", "INVALID_PARAMETER")
 HIDDEN = refusal(400, "Search error occurred: Record 'lines' was not found.", "INVALID_PARAMETER")
@@ -44,6 +52,49 @@ def test_a_killed_holder_is_told_with_its_name(matrix: Matrix, small_account: Ac
     matrix.execute("UPDATE import_jobs SET lease_owner = 'host:1', lease_expires_at = '2026-01-01 00:00:00'")
     assert why(matrix).startswith("why[dead_holder]: job: host:1 held the job and has not renewed its lease")
     assert "next: waveimport run" in why(matrix)
+
+
+def dead_process() -> int:
+    """The number of a process that has just ended."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
+        return process.pid
+
+
+def test_a_killed_holder_of_this_machine_is_told_before_its_lease_lapses(
+    matrix: Matrix, small_account: Account
+) -> None:
+    small_account.strike(reply(503, b"down for maintenance"), after=PAGES_FROM)
+    matrix.run("run")
+    owner = f"{socket.gethostname()}:{dead_process()}"
+    hold = f"lease_owner = '{owner}', lease_machine = '{{}}', lease_expires_at = '2999-01-01 00:00:00'"
+    matrix.execute(f"UPDATE import_jobs SET {hold.format('another')}")
+    assert "dead_holder" not in why(matrix)
+    matrix.execute(f"UPDATE import_jobs SET {hold.format(machine_id())}")
+    told = why(matrix).splitlines()
+    assert told[0] == (
+        f"why[dead_holder]: job: {owner} holds the job and runs no more on this machine: the next run here takes over"
+        " at once"
+    )
+    assert told[1] == "  next: waveimport run"
+
+
+@pytest.mark.mysql
+def test_a_database_that_was_restarted_under_a_run_leaves_the_next_run_to_be_typed(
+    make_matrix: Callable[..., Matrix], mysql_url: str
+) -> None:
+    """A run waits for its database; one that gave up could not give the job back either."""
+    with mysql_server.fresh_database(mysql_url) as url, Wire(url) as wire:
+        matrix = make_matrix(wire.url)
+        wire.fault = lambda statement, before: Refusal(2003) if "INTO `" in statement else None
+        matrix.assert_ends(End(5, "processing", "the database cannot be reached (2003)"))
+        wire.fault = no_fault
+        matrix.execute(
+            f"UPDATE import_jobs SET lease_owner = '{socket.gethostname()}:{dead_process()}', lease_machine ="
+            f" '{machine_id()}', lease_expires_at = '2999-01-01 00:00:00'"
+        )
+        told = why(matrix)
+        assert told.startswith("why[dead_holder]: job: ")
+        assert told.splitlines()[1] == "  next: waveimport run"
 
 
 def test_a_clock_that_went_back_is_told(matrix: Matrix, small_account: Account) -> None:

@@ -117,10 +117,12 @@ def reasons(
     from dataclasses import replace
 
     from waveimport.core.why import explain
+    from waveimport.runtime.single_flight import is_gone
     from waveimport.store.engine import sqlite_path
     from waveimport.store.standstill import read_facts
 
     facts = database.run(lambda connection: read_facts(connection, job))
     file = sqlite_path(settings.database.url)
     free = None if file is None or not here else shutil.disk_usage(file.parent).free
-    return explain(replace(facts, lease_seconds=settings.run.lease_seconds, disk_free_bytes=free))
+    gone = here and is_gone(facts.lease_owner, facts.lease_machine)
+    return explain(replace(facts, lease_seconds=settings.run.lease_seconds, disk_free_bytes=free, holder_gone=gone))

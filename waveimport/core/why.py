@@ -83,7 +83,8 @@ class JobFacts:
     """A job as `explain` needs it; moments are UTC by the database's clock. `ended` is when and how its last run ended;
     `held_up` since when and by what the run at work cannot complete it; `refused` the login's refusal that keeps runs
     from asking. `snapshot` is of now, with the slots of the run at work (or one). `lease_seconds` is how long a lease
-    lasts as configured, `disk_free_bytes` what the disk of a SQLite database has left; None where not known."""
+    lasts as configured, `disk_free_bytes` what the disk of a SQLite database has left; None where not known.
+    `holder_gone` says that the holder was a process of this machine and runs no more."""
 
     job_id: str
     snapshot: JobSnapshot
@@ -101,6 +102,8 @@ class JobFacts:
     refused: tuple[datetime, str] | None = None
     lease_seconds: float | None = None
     disk_free_bytes: int | None = None
+    lease_machine: str | None = None
+    holder_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,13 @@ def _of_the_run(facts: JobFacts) -> Iterator[Reason]:
             "dead_holder",
             f"{facts.lease_owner} held the job and has not renewed its lease: it hangs or was killed",
             facts.lease_expires_at,
+            "waveimport run",
+        )
+    elif facts.holder_gone:
+        yield Reason(
+            "dead_holder",
+            f"{facts.lease_owner} holds the job and runs no more on this machine: the next run here takes over at once",
+            None,
             "waveimport run",
         )
     elif facts.held_up is not None:

@@ -35,6 +35,25 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def is_gone(owner: str | None, machine: str | None) -> bool:
+    """Whether the holder of a lease was a process of this machine, since its last start, and runs no more.
+
+    A process number may have been given to another since: then it does not look gone.
+    """
+    if owner is None or machine != machine_id() or os.name != "posix":
+        return False
+    host, _, number = owner.rpartition(":")
+    if host != socket.gethostname() or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def machine_id() -> str:
     """Return what tells this machine, and this start of it, from others, in 64 hexadecimal digits.
 

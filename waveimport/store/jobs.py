@@ -54,6 +54,7 @@ class Job:
     updated_at: datetime
     finished_at: datetime | None
     error: str | None
+    lease_machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def _job(row: Row[Any]) -> Job:
         updated_at=row.updated_at,
         finished_at=row.finished_at,
         error=row.error,
+        lease_machine=row.lease_machine,
     )
 
 

@@ -71,6 +71,7 @@ def read_facts(connection: Connection, progress: JobProgress) -> JobFacts:
         },
         lease_owner=job.lease_owner,
         lease_expires_at=job.lease_expires_at,
+        lease_machine=job.lease_machine,
         idle_passes=job.idle_passes,
         requests=requests,
         last_pass=_last_pass(connection, job_id),

@@ -11,7 +11,6 @@ from waveimport.core.report.history import BatchEvent, BatchPast
 from waveimport.core.waves import BatchStatus
 from waveimport.store.tables import batch_events, import_jobs, wave_batches
 
-
 ROWS_AT_ONCE: Final = 20_000
 """A server ends a transaction that asks nothing for 30 s: a million rows are not taken in that time."""
 

@@ -18,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 import pymysql
 
+from waveimport.store.mysql_driver import QuickConnection
+
 DAEMON_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/local/mysql/bin", "/opt/homebrew/bin")
 START_SECONDS = 60
 
@@ -108,7 +110,7 @@ class PrivateServer:
             if self._process.poll() is not None:
                 raise NoServer(f"{self._daemon} ended: {(self.folder / 'log').read_text(errors='replace')[-600:]}")
             try:
-                pymysql.connect(host="127.0.0.1", port=self.port, user="root").close()
+                pymysql.connect(host="127.0.0.1", port=self.port, user="root", ssl_disabled=True).close()
                 return
             except pymysql.err.Error:
                 time.sleep(0.05)  # a server says by no other means that it is ready
@@ -161,7 +163,7 @@ def private_server() -> Iterator[PrivateServer]:
 def connect(url: str, database: str | None = None) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
     """Return a plain connection to the server of a URL."""
     parts = urlsplit(url)
-    return pymysql.connect(
+    return QuickConnection(
         host=parts.hostname or "127.0.0.1",
         port=parts.port or 3306,
         user=unquote(parts.username or "root"),

@@ -8,7 +8,7 @@ from typing import Any
 import mysql_server
 import pytest
 import store_world as world
-from sqlalchemy import Connection, event, inspect
+from sqlalchemy import Connection, Dialect, Table, event, inspect
 
 from waveimport.errors import SchemaMismatch
 from waveimport.store import schema
@@ -28,9 +28,9 @@ def empty(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def twin(database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+def twin(database_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A second database of the same kind, its tables made from the code and not by the migrations."""
-    if database.is_sqlite:
+    if database_url.startswith("sqlite"):
         other = Database.open(f"sqlite:///{tmp_path / 'twin.db'}")
         other.run(metadata.create_all)
         yield other
@@ -65,11 +65,36 @@ def definitions(database: Database) -> dict[str, str]:
     return {name: normal(world.query(database, f"SHOW CREATE TABLE {name}")[0][1]) for name in sorted(metadata.tables)}
 
 
-def test_the_migrations_make_the_very_tables_that_the_code_describes(database: Database, twin: Database) -> None:
-    made, described = definitions(database), definitions(twin)
+def test_the_migrations_make_the_very_tables_that_the_code_describes(
+    empty: Database, twin: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_create", schema._migrate)
+    assert upgrade(empty) == (None, HEAD)
+    made, described = definitions(empty), definitions(twin)
     assert set(metadata.tables) <= set(made)
     assert made == described
     assert sum("CHECK" in sql.upper() for sql in made.values()) >= 3
+    assert empty.run(reflected) == twin.run(reflected)
+
+
+def test_an_empty_database_gets_the_very_tables_that_the_code_describes(database: Database, twin: Database) -> None:
+    assert definitions(database) == definitions(twin)
+
+
+def test_the_version_is_kept_as_the_migrations_keep_it(
+    empty: Database, twin: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept(database: Database) -> str:
+        sql = f"SELECT sql FROM sqlite_master WHERE name = '{schema.VERSION_TABLE}'"
+        sql = sql if database.is_sqlite else f"SHOW CREATE TABLE {schema.VERSION_TABLE}"
+        return normal(" ".join(str(world.query(database, sql)[0][-1]).split()).replace("( ", "(").replace(" )", ")"))
+
+    upgrade(empty)
+    monkeypatch.setattr(schema, "_create", schema._migrate)
+    for name in metadata.tables:
+        world.execute(twin, f"DROP TABLE {name}")
+    upgrade(twin)
+    assert kept(empty) == kept(twin)
 
 
 def reflected(connection: Connection) -> dict[str, Any]:
@@ -133,13 +158,31 @@ def test_four_upgrades_at_once_make_the_tables_once(empty: Database, database_ur
     assert definitions(empty)
 
 
-def test_an_upgrade_that_was_cut_off_is_finished_by_the_next(empty: Database) -> None:
+def test_an_upgrade_that_was_cut_off_is_finished_by_the_next(
+    empty: Database, twin: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MySQL commits each CREATE by itself, so some tables may be there without the version."""
     if empty.is_sqlite:
         pytest.skip("SQLite undoes its DDL with the transaction")
-    empty.run(lambda connection: metadata.tables["import_jobs"].create(connection))
-    assert upgrade(empty) == (None, HEAD)
-    assert require_current(empty)
+    whole = schema._made_with_its_indexes
+    for there in (2, len(metadata.tables)):
+        last = list(metadata.tables)[there - 1]
+
+        def cut_off(table: Table, dialect: Dialect, last: str = last) -> Iterator[str]:
+            yield from whole(table, dialect)
+            if table.name == last:
+                raise RuntimeError("cut off")
+
+        monkeypatch.setattr(schema, "_made_with_its_indexes", cut_off)
+        with pytest.raises(RuntimeError):
+            upgrade(empty)
+        assert len(metadata.tables) - len(empty.run(schema._missing)) == there
+        monkeypatch.undo()
+        assert upgrade(empty) == (None, HEAD)
+        assert require_current(empty)
+        assert definitions(empty) == definitions(twin)
+        for name in (schema.VERSION_TABLE, *metadata.tables):
+            world.execute(empty, f"DROP TABLE {name}")
 
 
 @pytest.mark.mysql
@@ -177,6 +220,7 @@ def test_the_lock_of_upgrades_is_held_until_the_version_is_committed_and_given_b
         free.append(int(world.query(other, "SELECT IS_FREE_LOCK('waveimport_upgrade')")[0][0]))
 
     event.listen(database.engine, "commit", commit)
+    monkeypatch.setattr(schema, "_create", schema._migrate)
     upgrade(database)
     assert free
     assert set(free) == {0}
@@ -188,6 +232,7 @@ def test_the_lock_of_upgrades_is_held_until_the_version_is_committed_and_given_b
         raise RuntimeError("in the middle")
 
     monkeypatch.setattr(command, "upgrade", broken)
+    world.execute(other, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0001'")
     with pytest.raises(RuntimeError):
         upgrade(database)
     assert world.query(other, "SELECT IS_FREE_LOCK('waveimport_upgrade')") == [(1,)]

@@ -208,6 +208,12 @@ def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:
         },
     )
 
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
+        from waveimport.store.mysql_driver import QuickConnection
+
+        return QuickConnection(*args, **parameters)
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         with connection.cursor() as cursor:

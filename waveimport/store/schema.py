@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pymysql
-from sqlalchemy import inspect, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import Table, inspect, text
+from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
@@ -71,19 +71,17 @@ def require_current(database: Database, *, where: str | None = None) -> bool:
 def upgrade(database: Database) -> tuple[str | None, str]:
     """Create the tables or bring them to HEAD. Returns (version before, version after). Safe to run again.
 
-    Raises SchemaMismatch for tables that are newer, DatabaseDown when another upgrade does not end within a minute.
+    Where there is none of them they are made as they are now; else the migrations bring them on, and finish what was
+    cut off. Raises SchemaMismatch for tables that are newer, DatabaseDown when another upgrade does not end within a
+    minute.
     """
-    from alembic import command
-    from alembic.config import Config
 
     def work(connection: Connection) -> str | None:
         before = current_version(connection)
-        if before is not None and before > HEAD:
-            return before
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if before is None and len(_missing(connection)) == len(metadata.tables):
+            _create(connection)
+        elif before is None or before < HEAD:
+            _migrate(connection)
         return before
 
     with _alone(database):
@@ -91,6 +89,39 @@ def upgrade(database: Database) -> tuple[str | None, str]:
     if before is not None and before > HEAD:
         require_current(database)
     return before, HEAD
+
+
+def _create(connection: Connection) -> None:
+    """Make the tables and, last, the version: MySQL commits each by itself, and one without version is migrated."""
+    for table in metadata.tables.values():
+        for statement in _made_with_its_indexes(table, connection.dialect):
+            connection.exec_driver_sql(statement)
+    connection.exec_driver_sql(
+        f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL,"
+        f" CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
+    )
+    connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES ('{HEAD}')")
+
+
+def _made_with_its_indexes(table: Table, dialect: Dialect) -> list[str]:
+    """Return what makes a table: on MySQL one statement with its indexes, so that none can be without them."""
+    made = str(CreateTable(table).compile(dialect=dialect)).strip()
+    indexes = sorted(table.indexes, key=lambda index: str(index.name))
+    if dialect.name == "sqlite":
+        return [made, *(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)]
+    keys = [f"    KEY {index.name} ({', '.join(column.name for column in index.columns)})" for index in indexes]
+    columns, end, options = made.rpartition("\n)")
+    return [",\n".join([columns, *keys]) + end + options]
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import uuid4
 
 import msgspec
 
@@ -358,6 +359,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"Content-Type: {reply.content_type}",
             f"Content-Length: {len(reply.body)}",
             f"Date: {self.date_time_string()}",
+            f"X-N-OperationId: {uuid4()}",  # by which the service's support finds a request
             *(f"{name}: {value}" for name, value in reply.headers.items()),
         ]
         if self.close_connection:

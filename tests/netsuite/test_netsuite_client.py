@@ -7,9 +7,11 @@ import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from netsuite_server import (
@@ -33,6 +35,7 @@ from netsuite_server import (
 from oauthlib.common import urldecode
 from oauthlib.oauth1.rfc5849 import signature
 from oauthlib.oauth1.rfc5849.utils import parse_authorization_header
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from waveimport.errors import (
     BadReply,
@@ -49,7 +52,7 @@ from waveimport.errors import (
     TableRefused,
     WaveImportError,
 )
-from waveimport.netsuite.client import SuiteQLClient
+from waveimport.netsuite.client import SUITEQL_PATH, SuiteQLClient
 
 MakeClient = Callable[..., SuiteQLClient]
 SQL = "SELECT t.id FROM customer t ORDER BY t.id"
@@ -745,6 +748,70 @@ def test_no_secret_is_logged_whatever_the_level(
     assert "Concurrent request limit exceeded" in caplog.text
     for secret in ("secret-canary", "oauth_signature", "consumer-key", "token-id", "secretcolumn"):
         assert secret not in caplog.text
+
+
+def test_each_request_has_an_id_of_its_own_that_its_lines_bear(
+    server: ScriptedServer,
+    make_client: MakeClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bound: list[tuple[str, object]] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.name.startswith("waveimport"):
+            bound.append((record.getMessage()[:24].strip(), get_contextvars().get("request_id")))
+        return True
+
+    monkeypatch.setattr(caplog.handler, "filters", [note])
+    watched: list[tuple[str, str, str, object]] = []
+
+    @contextmanager
+    def watch(request_id: str, method: str, url: str) -> Iterator[Callable[[int], None]]:
+        answers: list[int] = []
+        try:
+            yield answers.append
+        finally:
+            watched.append((request_id, method, urlsplit(url).path, *answers))
+
+    numbers = count(1)
+    operation = reply(200, json.dumps(PAGE).encode(), X_N_OperationId="a8a9294c-680d")
+    server.script = [refusal(500, "An unexpected error", "UNEXPECTED_ERROR"), reset, operation]
+    make_client(new_request_id=lambda: f"r{next(numbers)}", watch=watch).query("SELECT secretcolumn FROM customer")
+    assert bound == [
+        ("POST suiteql: 500", "r1"),
+        ("NetSuite failed inside (", "r1"),
+        ("POST suiteql: SourceDown", "r2"),
+        ("127.0.0.1 could not be r", "r2"),
+        ("POST suiteql: 200", "r3"),
+    ]
+    assert watched == [
+        ("r1", "POST", SUITEQL_PATH, 500), ("r2", "POST", SUITEQL_PATH), ("r3", "POST", SUITEQL_PATH, 200),
+    ]  # fmt: skip
+    answered = caplog.records[-1].__dict__
+    assert {name: answered[name] for name in ("method", "kind", "status", "rows", "operation_id")} == {
+        "method": "POST", "kind": "suiteql", "status": 200, "rows": 1, "operation_id": "a8a9294c-680d",
+    }  # fmt: skip
+    assert answered["bytes"] == len(json.dumps(PAGE))
+
+
+def test_the_last_request_is_left_bound_only_for_a_caller_that_asks_for_it(make_client: MakeClient) -> None:
+    client = make_client(new_request_id=lambda: "r1")
+    client.query(SQL)
+    assert "request_id" not in get_contextvars()
+    with bound_contextvars(request_id=None):
+        client.query(SQL)
+        assert get_contextvars()["request_id"] == "r1"
+
+
+def test_an_operation_id_that_is_none_is_not_logged(
+    server: ScriptedServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.script = [reply(200, json.dumps(PAGE).encode(), X_N_OperationId="a b")]
+    make_client().query(SQL)
+    assert "operation_id" not in caplog.records[-1].__dict__
 
 
 def test_an_empty_credential_or_an_unknown_way_to_log_in_is_refused_at_once(make_client: MakeClient) -> None:

@@ -17,6 +17,7 @@ from waveimport.errors import SourceDown
 from waveimport.runtime import clock
 from waveimport.runtime.coordinator import Coordinator, SourceHealth
 from waveimport.runtime.fetcher import Ended, Fetcher
+from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import batches, jobs, lease, waves
 from waveimport.store.batches import Claim
@@ -141,6 +142,7 @@ class World:
         )
     )
     halted: threading.Event = field(default_factory=threading.Event)
+    tracing: Tracing = OFF
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.database)
@@ -209,6 +211,7 @@ class World:
             succeeded_since=succeeded_since,
             still_at_work=still_at_work,
             made_batches=made_batches,
+            tracing=self.tracing,
         )
 
     def coordinator(self, **how: Any) -> Coordinator:

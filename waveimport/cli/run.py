@@ -71,6 +71,7 @@ def command(
     from waveimport.runtime.importer import RunOptions, run_import
     from waveimport.runtime.notify import Event, Notifier
     from waveimport.runtime.stop import StopSwitch
+    from waveimport.runtime.tracing import from_environment
 
     if workers is not None:
         settings = replace(settings, run=replace(settings.run, workers=workers))
@@ -87,6 +88,7 @@ def command(
     switch = StopSwitch()
     _listen(switch)
     notifier = Notifier(settings.notify, settings.profile, app.scrub)
+    tracing = from_environment(os.environ)
     try:
         measured = None if metrics_file is None else partial(_measure, metrics_file, settings)
         with Watcher(settings, bars=not no_progress and app.verbosity >= 0, watching=measured) as watcher:
@@ -95,7 +97,7 @@ def command(
                 notifier.started(job_id)
                 watcher(job_id)
 
-            result = run_import(settings, options, switch=switch, on_turn=on_turn)
+            result = run_import(settings, options, switch=switch, on_turn=on_turn, tracing=tracing)
             if result.exit_code in (ExitCode.OK, ExitCode.INCOMPLETE) and not result.stepped_aside:
                 _forget(settings, chosen)
     except BaseException as error:
@@ -104,6 +106,8 @@ def command(
             code, message = error.exit_code, error.message
         notifier.ended(Event.FAIL, job_id=None, exit_code=int(code), message=message, job=None)
         raise
+    finally:
+        tracing.close()
     with Watcher(settings, bars=False) as watcher:
         if measured is not None and result.job_id is not None and not result.stepped_aside:
             measured(watcher.read(result.job_id), exit_code=int(result.exit_code))

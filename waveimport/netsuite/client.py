@@ -10,10 +10,13 @@ Source: Oracle, "Executing SuiteQL Queries Through REST Web Services" and "Worki
 import json
 import logging
 import random as random_module
+import re
+import secrets
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +25,7 @@ from weakref import WeakSet
 
 import requests
 from requests.auth import AuthBase
+from structlog.contextvars import bind_contextvars, bound_contextvars, get_contextvars
 from tenacity import RetryCallState, Retrying
 from urllib3.exceptions import HTTPError
 
@@ -61,11 +65,17 @@ DEFAULT_REPLY_BYTES_MAX = 64 * 1024 * 1024
 TOKEN_SECONDS_MAX = 60.0
 """What one request for an access token may take, however long a query may."""
 
+Watch = Callable[[str, str, str], AbstractContextManager[Callable[[int], None]]]
+"""Told of each request as it is sent: its id, method and address. The block that it opens ends with the request, and
+what the block gets is told the status of the answer."""
+
 _CONNECT_SECONDS_MAX = 30.0
 _ERROR_BODY_BYTES_MAX = 64 * 1024
 _ERROR_BODY_SECONDS_MAX = 30.0
 _CHUNK_BYTES = 1024 * 1024
 _LOGIN_ROUNDS = 3
+_ROWS = re.compile(rb'"count"\s*:\s*(\d+)')  # within a row a quote is escaped, and a value is a string
+_OPERATION_ID = re.compile(r"[\w.:-]{1,100}")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -94,6 +104,7 @@ class _Call:
     headers: Mapping[str, str]
     data: bytes | None
     refused: Callable[[int, Mapping[str, str], bytes], SourceError]
+    kind: str = "suiteql"
 
 
 class _Local(threading.local):
@@ -118,13 +129,16 @@ class SuiteQLClient:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
         random: Callable[[], float] = random_module.random,
+        new_request_id: Callable[[], str] = lambda: secrets.token_hex(4),
+        watch: Watch = lambda request_id, method, url: nullcontext(lambda status: None),
     ) -> None:
         """Take the account and the bounds; nothing is sent yet.
 
         `request_timeout_seconds` bounds one attempt from connecting to its last byte, `max_reply_bytes` a reply's body
         after decompression, `attempts` the requests that one query may cost, refused logins and access tokens aside.
         `epoch_seconds` is the wall clock, by which assertions are dated. `sleep` replaces the wait between attempts,
-        which otherwise ends at once on `stop`. Raises BadSecret or BadValue for credentials that cannot be used.
+        which otherwise ends at once on `stop`. `new_request_id` names one request, and log lines bear that name;
+        `watch` is told of each. Raises BadSecret or BadValue for credentials that cannot be used.
         """
         self._origin = settings.base_url.rstrip("/")
         self._url = self._origin + SUITEQL_PATH
@@ -146,6 +160,8 @@ class SuiteQLClient:
         self._attempts = attempts
         self._policy = Policy(attempts, random)
         self._monotonic = monotonic
+        self._new_request_id = new_request_id
+        self._watch = watch
         self._sleep = sleep
         self._epoch_seconds = epoch_seconds
         self._last_strike: tuple[float, Strike] | None = None
@@ -234,7 +250,7 @@ class SuiteQLClient:
         accept = "application/json" if record is None else "application/schema+json"
         url = self._origin + CATALOGUE_PATH + ("" if record is None else f"/{quote(record, safe='')}")
         return self._retrying(
-            _Call("GET", url, {**self._catalogue_headers, "Accept": accept}, None, catalogue_error_of)
+            _Call("GET", url, {**self._catalogue_headers, "Accept": accept}, None, catalogue_error_of, "catalogue")
         )
 
     def _retrying(self, call: _Call) -> bytes:
@@ -246,7 +262,10 @@ class SuiteQLClient:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        return retrying(self._ask, call)
+        # A caller that has bound `request_id` is to know, when this returns, which request it was.
+        kept = "request_id" in get_contextvars()
+        with nullcontext() if kept else bound_contextvars(request_id=None):
+            return retrying(self._ask, call)
 
     def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
         """Return by how much the local clock, which reads `now_epoch_seconds`, is ahead of the service's.
@@ -366,14 +385,49 @@ class SuiteQLClient:
 
     def _ask_for_token(self, url: str, form: bytes, headers: Mapping[str, str]) -> Reply:
         """Send what asks for an access token, in the slot of the query that needs it, and read the reply."""
-        call = _Call("POST", url, headers, form, token_error_of)
+        call = _Call("POST", url, headers, form, token_error_of, "token")
         return self._exchange(call, Ready(), min(TOKEN_SECONDS_MAX, self._request_timeout_seconds))
 
     def _exchange(self, call: _Call, auth: AuthBase, seconds: float) -> Reply:
         """Send one request, which may take so many seconds, and read its reply.
 
-        Raises SourceDown, GarbledReply, BadReply, Stopped.
+        From here on this thread's log lines bear the request's id. Raises SourceDown, GarbledReply, BadReply, Stopped.
         """
+        request_id = self._new_request_id()
+        bind_contextvars(request_id=request_id)
+        began = self._monotonic()
+        try:
+            with self._watch(request_id, call.method, call.url) as answered:
+                reply = self._send(call, auth, seconds)
+                answered(reply.status)
+        except SourceError as error:
+            self._tell(call, began, type(error).__name__)
+            raise
+        self._tell(call, began, reply)
+        return reply
+
+    def _tell(self, call: _Call, began: float, came: Reply | str) -> None:
+        """Tell under `-v` of a request, since `began` (monotonic): its reply, or the kind of error that it ended in.
+
+        Neither the query nor a byte of the answer is told, nor a header but the one by which the service's support
+        finds the request: X-N-OperationId.
+        """
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        facts: dict[str, object] = {"method": call.method, "kind": call.kind}
+        outcome: int | str = came if isinstance(came, str) else came.status
+        if isinstance(came, Reply):
+            facts |= {"status": came.status, "bytes": len(came.body)}
+            rows = _ROWS.search(came.body) if came.status == 200 and call.kind == "suiteql" else None
+            if rows is not None:
+                facts["rows"] = int(rows[1])
+            operation_id = came.headers.get("X-N-OperationId", "")
+            if _OPERATION_ID.fullmatch(operation_id):
+                facts["operation_id"] = operation_id
+        facts["seconds"] = round(self._monotonic() - began, 3)
+        log.debug("%s %s: %s", call.method, call.kind, outcome, extra=facts)
+
+    def _send(self, call: _Call, auth: AuthBase, seconds: float) -> Reply:
         session = self._session()
         request = session.prepare_request(
             requests.Request(call.method, call.url, headers=call.headers, data=call.data, auth=auth)

@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -21,6 +22,7 @@ from waveimport.core.waves import BatchStatus, Decision, JobSnapshot, JobStatus,
 from waveimport.errors import Fenced, LoginRefused, SourceDown, TablesInUse, WaveImportError
 from waveimport.runtime import clock
 from waveimport.runtime.fetcher import Ended, Ending, Fetcher
+from waveimport.runtime.log_context import about
 from waveimport.runtime.writer import Writer
 from waveimport.store import batches, jobs, journal, lease, waves
 from waveimport.store.batches import Claim
@@ -258,7 +260,9 @@ class Coordinator:
         self._worked = True
         self._flights[claim.batch_id, claim.attempt] = _Flight(claim, clock.monotonic() + self._step_seconds)
         if len(self._threads) < len(self._flights):
-            thread = threading.Thread(target=self._serve, name=f"fetcher-{len(self._threads) + 1}", daemon=True)
+            # What this thread has bound, the job and the run's span, is the worker's too.
+            context, name = copy_context(), f"fetcher-{len(self._threads) + 1}"
+            thread = threading.Thread(target=context.run, args=(self._serve,), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
         self._work.put(claim)
@@ -290,10 +294,11 @@ class Coordinator:
         """
         ttl = self._settings.lease_seconds
         live = [flight.claim for flight in self._flights.values() if flight.deadline > now]
-        hung = [flight.claim.batch_id for flight in self._flights.values() if flight.deadline <= now]
+        hung = [flight.claim for flight in self._flights.values() if flight.deadline <= now]
         self._next_renewal = now + ttl / 3
         if hung:
-            log.error("batch %s hangs beyond every time limit; the lease of the job is let lapse", hung[0])
+            with about(hung[0]):
+                log.error("batch %s hangs beyond every time limit; the lease of the job is let lapse", hung[0].batch_id)
 
         def work(connection: Any) -> bool:
             require_same_file(connection)
@@ -327,8 +332,13 @@ class Coordinator:
         self._trigger = Trigger.WORKER
         if event is None:
             return
+        self._flights.pop((event.claim.batch_id, event.claim.attempt), None)
+        with about(event.claim, event.request_id):
+            self._end(event)
+
+    def _end(self, event: Ended) -> None:
+        """Do with a batch what its ending asks for."""
         claim, error = event.claim, event.error
-        self._flights.pop((claim.batch_id, claim.attempt), None)
         match event.ending:
             case Ending.COMPLETED:
                 self._outages, self._outage_ends = 0, 0.0

@@ -29,11 +29,13 @@ from waveimport.netsuite.suiteql import PROBE_QUERY
 from waveimport.runtime import clock
 from waveimport.runtime.culprit import explained
 from waveimport.runtime.job_records import JobRecords
+from waveimport.runtime.log_context import about, last_request
 from waveimport.runtime.paging import Pager
 from waveimport.runtime.planning import Planner
 from waveimport.runtime.source import Source
 from waveimport.runtime.steps import Steps
 from waveimport.runtime.sweeping import Sweeper, is_sweep
+from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.visibility import Visibility
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim, start, started
@@ -56,11 +58,12 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A batch's ending, with the error behind it where there is one."""
+    """A batch's ending, with the error behind it and the id of the request that met it, where there is one."""
 
     claim: Claim
     ending: Ending
     error: WaveImportError | None = None
+    request_id: str | None = None
 
 
 def ending_of(error: BaseException, *, others_succeed: bool) -> Ending:
@@ -104,8 +107,9 @@ class Fetcher:
         succeeded_since: Callable[[float], bool],
         still_at_work: Callable[[Claim], None],
         made_batches: Callable[[], None],
+        tracing: Tracing = OFF,
     ) -> None:
-        self._steps = Steps(source, writer, settings, halted, still_at_work, made_batches)
+        self._steps = Steps(source, writer, settings, halted, still_at_work, made_batches, tracing)
         self._records = JobRecords(records, derived, settings.parents_per_batch)
         visibility = Visibility(self._steps)
         self._planner = Planner(self._steps, self._records, visibility)
@@ -115,6 +119,15 @@ class Fetcher:
 
     def work(self, claim: Claim) -> Ended:
         """Work on a claimed batch until it is completed, fenced or at fault. Raises nothing."""
+        with about(claim), self._steps.tracing.batch(claim) as tell:
+            ended = self._work(claim)
+            how, code = ended.ending.name.lower(), None if ended.error is None else ended.error.code
+            tell(how, code)
+            with about(claim, ended.request_id or last_request()):
+                log.debug("batch ended: %s%s", how, "" if code is None else f", {code}")
+        return ended
+
+    def _work(self, claim: Claim) -> Ended:
         begun = clock.monotonic()
         self._steps.begin()
         try:
@@ -129,14 +142,15 @@ class Fetcher:
             else:
                 self._pager.fetch(claim)
         except WaveImportError as error:
+            request_id = last_request()  # what is asked from here on is asked to find the cause
             ending = ending_of(error, others_succeed=self._others_succeed(error, begun))
             if ending is Ending.REFUSED and claim.tries + 1 >= self._steps.settings.max_tries:
                 error = explained(self._steps, self._records, claim, error)
-            return Ended(claim, ending, error)
+            return Ended(claim, ending, error, request_id)
         except Exception as error:
             log.debug("batch %s", claim.batch_id, exc_info=True)
             fault = WaveImportError(f"a fault in the work on a batch: {type(error).__name__}", where=claim.batch_id)
-            return Ended(claim, Ending.FAULT, fault)
+            return Ended(claim, Ending.FAULT, fault, last_request())
         return Ended(claim, Ending.COMPLETED)
 
     def _others_succeed(self, error: WaveImportError, begun: float) -> bool:

@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from structlog.contextvars import bound_contextvars
+
 from waveimport.core.fingerprint import config_hash, redacted_text
 from waveimport.core.graph import PlannedWave, plan_waves, select
 from waveimport.core.increments import Since, family
@@ -41,6 +43,7 @@ from waveimport.runtime.since import filled_records, since_of_new_job, targets_o
 from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.swap import Swaps
+from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import accounts, batches, debts, jobs, lease, overview, schema, watermarks
 from waveimport.store.destination import (
@@ -137,17 +140,19 @@ def run_import(
     *,
     switch: StopSwitch | None = None,
     on_turn: Callable[[str], None] = lambda job_id: None,
+    tracing: Tracing = OFF,
 ) -> RunResult:
     """Resume the unfinished job of the profile or create one, and work until it is done.
 
     Raises a WaveImportError, nothing having been written, for mistakes that end the run before it begins, and the
-    database's errors. `on_turn` is told the job about once a second.
+    database's errors. `on_turn` is told the job about once a second, `tracing` what is done; to close it is the
+    caller's.
     """
     switch = switch or StopSwitch()
     chosen = select(settings.records, options.records)
     plan = _plan(settings, chosen)
     try:
-        return _run(settings, options, plan, switch, on_turn)
+        return _run(settings, options, plan, switch, on_turn, tracing)
     except DatabaseBusy:
         if switch.thrown is None:
             raise
@@ -161,6 +166,7 @@ def _run(
     plan: _Plan,
     switch: StopSwitch,
     on_turn: Callable[[str], None],
+    tracing: Tracing,
 ) -> RunResult:
     with ExitStack() as stack:
         database = open_database(settings, switch=switch)
@@ -176,7 +182,7 @@ def _run(
             schema.upgrade(database)
         writer = Writer(database)
         stack.callback(writer.close)
-        return _Run(settings, options, plan, writer, guard, switch, on_turn, stack).go()
+        return _Run(settings, options, plan, writer, guard, switch, on_turn, tracing, stack).go()
 
 
 def _plan(settings: Settings, records: Sequence[RecordSettings]) -> _Plan:
@@ -215,6 +221,7 @@ class _Run:
         guard: FileGuard,
         switch: StopSwitch,
         on_turn: Callable[[str], None],
+        tracing: Tracing,
         stack: ExitStack,
     ) -> None:
         self.settings = settings
@@ -224,6 +231,7 @@ class _Run:
         self.holder = Holder(owner_name(), machine_id(), guard.identity)
         self.switch = switch
         self.on_turn = on_turn
+        self.tracing = tracing
         self.stack = stack
         self.destination = writer.database
         self.share: AccountShare | None = None
@@ -276,7 +284,13 @@ class _Run:
         if self.switch.thrown is not None:
             self._release(taken)
             return _stopped(self.switch.thrown, job.job_id)
-        return self._under_lease(job, taken)
+        with (
+            bound_contextvars(job=job.job_id, token=taken.token),
+            self.tracing.run(job.job_id, self.settings.profile, job.mode) as tell,
+        ):
+            result = self._under_lease(job, taken)
+            tell(int(result.exit_code))
+            return result
 
     # --- which job ----------------------------------------------------------------------------------------------
 
@@ -495,6 +509,7 @@ class _Run:
             request_timeout_seconds=timeout,
             epoch_seconds=clock.epoch_seconds,
             attempts=CLIENT_ATTEMPTS,
+            watch=self.tracing.request,
         )
         self.stack.callback(client.close)
         derived: dict[str, list[tuple[str, int]]] = {}
@@ -533,6 +548,7 @@ class _Run:
                 succeeded_since=succeeded_since,
                 still_at_work=reports.still_at_work,
                 made_batches=reports.made_batches,
+                tracing=self.tracing,
             ),
             step_seconds=CLIENT_ATTEMPTS * (TOKEN_SECONDS_MAX + timeout) + STEP_MARGIN_SECONDS,
             fraction=random.random,

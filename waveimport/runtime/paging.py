@@ -4,7 +4,6 @@ While a page is parsed and landed the next one is asked for.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from waveimport.core.wide import COLUMNS_MAX, WideReader
 from waveimport.errors import BadReply, WaveImportError
 from waveimport.runtime.job_records import JobRecords
 from waveimport.runtime.slices import Key, Slice, integer, resume_key
-from waveimport.runtime.steps import Steps, wait_until_durable
+from waveimport.runtime.steps import Landing, Steps
 from waveimport.runtime.visibility import Visibility
 from waveimport.runtime.wide_pages import read_wide
 from waveimport.store.batches import Claim
@@ -49,7 +48,7 @@ class Pager:
         spec = dict(claim.spec)
         covered = replace(Slice.of(spec), after=resume_key(claim))
         forward = _Forward(claim, ordered=all(record.columns[at].kind is ColumnKind.INTEGER for at in key_at))
-        landing: Future[bool] | None = None
+        landing: Landing | None = None
         try:
             while True:
                 self._steps.check_stop()
@@ -71,7 +70,7 @@ class Pager:
                     children += (sibling,)
                     event = "split"
                 if landing is not None:
-                    wait_until_durable(claim, landing)
+                    self._steps.wait_until_durable(claim, landing)
                 removal = _read_whole(claim, spec, covered) if done else None
                 if removal is not None and not self._visibility.is_seen(claim, record):
                     removal, event = None, KEPT
@@ -80,15 +79,15 @@ class Pager:
                     claim, spec, last, rows=rows, children=children, done=done, removal=removal, event=event
                 )
                 if done:
-                    wait_until_durable(claim, landing)
+                    self._steps.wait_until_durable(claim, landing)
                     return
                 covered = replace(covered, after=last)
                 # The page is the writer's now; kept here it would stand in memory beside the next one.
                 del page, rows, children
         except WaveImportError:
-            if landing is not None and not landing.done():
+            if landing is not None and not landing.future.done():
                 # What was handed in is let land first: the next attempt then goes on behind it.
-                landing.exception()
+                landing.future.exception()
             raise
 
     def _read(self, claim: Claim, narrowed: RecordSettings, covered: Slice) -> Page:

@@ -1,5 +1,6 @@
 """The steps that the work on every batch is made of: ask the source, land what it gave, end when told to."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -8,12 +9,27 @@ from dataclasses import dataclass, field
 from waveimport.core.settings import RunSettings
 from waveimport.errors import Fenced, Stopped
 from waveimport.runtime import clock
+from waveimport.runtime.log_context import about, last_request
 from waveimport.runtime.source import Source
+from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim
 from waveimport.store.destination import Row
 from waveimport.store.landing import Asked, Load, NewBatch
 from waveimport.store.removal import Removal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What was handed in, on its way to a commit. `future` is the writer's answer, see `Writer.load`; `request_id` of
+    the request that brought it, for its thread may have sent another since; `since` is monotonic, in seconds."""
+
+    future: "Future[bool]"
+    rows: int
+    request_id: str | None
+    since: float
 
 
 class _Asking(threading.local):
@@ -34,6 +50,7 @@ class Steps:
     halted: threading.Event
     still_at_work: Callable[[Claim], None]
     made_batches: Callable[[], None]
+    tracing: Tracing = OFF
     _asking: _Asking = field(default_factory=_Asking)
 
     def begin(self) -> None:
@@ -70,7 +87,7 @@ class Steps:
         Raises Fenced when the attempt is no longer the current one, and the database's errors.
         """
         landing = self.hand_in(claim, spec, resume_key, children=children, done=done, removal=removal, event=event)
-        wait_until_durable(claim, landing)
+        self.wait_until_durable(claim, landing)
 
     def hand_in(
         self,
@@ -83,12 +100,12 @@ class Steps:
         done: bool = False,
         removal: Removal | None = None,
         event: str | None = None,
-    ) -> "Future[bool]":
+    ) -> Landing:
         """Hand in what is to land, for `wait_until_durable`; nothing of it is kept here. The words are those of
         `Load`."""
         asked = Asked(self._asking.requests, round(1000 * self._asking.seconds))
         self.begin()
-        landing = self.writer.load(
+        future = self.writer.load(
             Load(
                 claim=claim,
                 lease_seconds=self.settings.lease_seconds,
@@ -103,12 +120,16 @@ class Steps:
             )
         )
         if children:
-            landing.add_done_callback(lambda ended: None if ended.exception() else self.made_batches())
-        return landing
+            future.add_done_callback(lambda ended: None if ended.exception() else self.made_batches())
+        return Landing(future, len(rows), last_request(), clock.monotonic())
 
-
-def wait_until_durable(claim: Claim, landing: "Future[bool]") -> None:
-    """Wait until a page is durable. Raises Fenced when its attempt is no longer the current one, and the database's
-    errors."""
-    if not landing.result():
-        raise Fenced(f"batch {claim.batch_id} was taken over")
+    def wait_until_durable(self, claim: Claim, landing: Landing) -> None:
+        """Wait until a page is durable. Raises Fenced when its attempt is no longer the current one, and the
+        database's errors."""
+        if not landing.future.result():
+            raise Fenced(f"batch {claim.batch_id} was taken over")
+        self.tracing.landed(landing.rows)
+        if log.isEnabledFor(logging.DEBUG):
+            seconds = round(clock.monotonic() - landing.since, 3)
+            with about(claim, landing.request_id):
+                log.debug("landed", extra={"rows": landing.rows, "seconds": seconds})

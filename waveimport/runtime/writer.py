@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -47,13 +48,15 @@ class Place:
 
 @dataclass(slots=True)
 class _Job:
-    """One piece of work on its way to a commit; `alone` keeps all others out of that commit."""
+    """One piece of work on its way to a commit; `alone` keeps all others out of that commit. It is done in the
+    `context` of who handed it in, whose batch its log lines then name."""
 
     work: Work
     prove: Work | None = None
     load: Load | None = None
     alone: bool = False
     future: "Future[Any]" = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
 
     @property
     def rows(self) -> int:
@@ -195,7 +198,7 @@ class Writer:
         for job in group:
             if job.load is not None and _changes_rows(job.load):
                 try:
-                    self._rows_apart(place, place.apart, job.load)
+                    job.context.run(self._rows_apart, place, place.apart, job.load)
                 except WaveImportError as error:
                     job.work = _raiser(error)
 
@@ -214,8 +217,8 @@ class Writer:
             assert place is not None
             try:
                 if place.apart is not None and job.load is not None and _changes_rows(job.load):
-                    self._rows_apart(place, place.apart, job.load)
-                job.future.set_result(self.database.run(job.work, prove=job.prove))
+                    job.context.run(self._rows_apart, place, place.apart, job.load)
+                job.future.set_result(job.context.run(self.database.run, job.work, prove=job.prove))
             except BaseException as error:
                 _fail(job, error)
 
@@ -224,7 +227,7 @@ def _in_savepoint(connection: Any, job: _Job) -> tuple[Any, BaseException | None
     """Run one piece of work of a group; its own failure undoes only itself, the database's fails the group."""
     savepoint = connection.begin_nested()
     try:
-        answer = job.work(connection)
+        answer = job.context.run(job.work, connection)
     except WaveImportError as error:
         savepoint.rollback()
         return None, error

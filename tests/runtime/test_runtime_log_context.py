@@ -13,8 +13,9 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, get_conte
 
 from waveimport.cli.logs import _Lines
 from waveimport.errors import QueryRefused
-from waveimport.runtime import coordinator
+from waveimport.runtime import coordinator, writer
 from waveimport.runtime.log_context import about
+from waveimport.store import landing
 from waveimport.store.transactions import Database
 
 
@@ -143,3 +144,18 @@ def test_what_the_writer_does_for_a_batch_is_told_of_under_its_name(world: World
         seen = world.writer.transact(lambda connection: get_contextvars())
     assert seen == {"job": "import_1", "wave": 1, "batch": "1/order/plan", "attempt": 1, "request_id": "r1"}
     assert world.writer.transact(lambda connection: get_contextvars()) == {}
+
+
+def test_a_page_is_landed_under_the_name_of_its_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.source.fill(range(1, 4))
+    numbered(world, lambda sql: None)
+    seen: list[tuple[Any, Any]] = []
+
+    def land(*given: Any) -> bool:
+        bound = get_contextvars()
+        seen.append((bound.get("batch"), bound.get("request_id")))
+        return landing.land(*given)
+
+    monkeypatch.setattr(writer, "land", land)
+    world.work_all()
+    assert seen == [("1/order/plan", "r1"), ("1/order/plan", "r1"), ("1/order/0000000", "r2")]

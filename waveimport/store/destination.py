@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pymysql.converters import escape_string
 from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -416,6 +415,9 @@ class Upsert:
         return self._chunk if left >= self._chunk else 1 << (left.bit_length() - 1)
 
     def _execute_mysql(self, connection: Connection, rows: Sequence[Row], job_id: str, packet_bytes: int) -> None:
+        # Not a part of every command's start.
+        from pymysql.converters import escape_string
+
         lead = f"('{escape_string(job_id)}', {self._clock}, "
         room = packet_bytes - len(self._head) - len(self._tail) - 1024
         bare = self._bare

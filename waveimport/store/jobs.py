@@ -29,7 +29,7 @@ from waveimport.core.waves import (
 from waveimport.errors import Fenced, JobCancelled, UnknownJob
 from waveimport.store import debts, journal
 from waveimport.store.dialect import now
-from waveimport.store.swap import plan_mark
+from waveimport.store.plans import plan_mark
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
 from waveimport.store.watermarks import forget, keep_only, plan_spec
 
@@ -54,6 +54,7 @@ class Job:
     updated_at: datetime
     finished_at: datetime | None
     error: str | None
+    as_of: datetime | None
     lease_machine: str | None = None
 
 
@@ -95,6 +96,7 @@ def _job(row: Row[Any]) -> Job:
         updated_at=row.updated_at,
         finished_at=row.finished_at,
         error=row.error,
+        as_of=row.as_of,
         lease_machine=row.lease_machine,
     )
 

@@ -9,20 +9,20 @@ row whenever anything differed from the last was 0.4 rows of 1.2 kB a batch: hal
 
 from datetime import datetime
 from hashlib import blake2b
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from sqlalchemy import and_, bindparam, case, insert, literal, literal_column, select, update
 from sqlalchemy.engine import Connection
 
+from waveimport import __version__
 from waveimport.core.replay import essence
 from waveimport.core.waves import DECISION_VERSION, Decision, JobSnapshot, Trigger
 from waveimport.errors import JournalDamaged
 from waveimport.store.dialect import now
 from waveimport.store.tables import batch_events, import_jobs, wave_journal
 
-CODE_VERSION = version("waveimport")
+CODE_VERSION = __version__
 
 _BUMP = (
     update(import_jobs)

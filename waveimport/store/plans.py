@@ -21,6 +21,11 @@ class Plan:
     spec: dict[str, Any]
 
 
+def plan_mark(swapped: bool) -> dict[str, object]:
+    """Return what the planning batch of a main record is told of it: nothing where its family is read in place."""
+    return {"swap": True} if swapped else {}
+
+
 def plans_of(connection: Connection, job_id: str, *, completed_only: bool = False) -> list[Plan]:
     """Return the planning batches of a job, by wave and record."""
     waves = connection.execute(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pymysql
 from sqlalchemy import Table, inspect, text
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from waveimport.errors import DatabaseDown, SchemaMismatch
 from waveimport.store.tables import metadata
-from waveimport.store.transactions import Database, translate
+from waveimport.store.transactions import Database, driver_error, translate
 
 HEAD = "0003"
 """The newest migration under `store/migrations/versions`; a test holds the two equal."""
@@ -146,8 +145,7 @@ def _alone(database: Database) -> Iterator[None]:
                 yield
             finally:
                 keeper.exec_driver_sql(f"SELECT RELEASE_LOCK('{UPGRADE_LOCK}')")
-    except (DBAPIError, pymysql.MySQLError) as error:
-        # SQLAlchemy lets the driver's own error through where a connection is lost as its isolation level is set.
+    except (DBAPIError, driver_error(database)) as error:
         raise translate(error, database.name) from error
 
 

@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import pymysql
 from sqlalchemy import delete, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -31,7 +30,7 @@ from waveimport.store.destination import Target, add_columns, check_tables, quot
 from waveimport.store.dialect import upsert
 from waveimport.store.plans import plans_of
 from waveimport.store.tables import import_columns, wave_journal
-from waveimport.store.transactions import Database, Verdict, classify, translate
+from waveimport.store.transactions import Database, Verdict, classify, driver_error, translate
 
 T = TypeVar("T")
 
@@ -65,11 +64,6 @@ def swap_of(target: Target, job_id: str) -> Swap:
 
 
 # --- in the coordination database -------------------------------------------------------------------------------
-
-
-def plan_mark(swapped: bool) -> dict[str, object]:
-    """Return what the planning batch of a main record is told of it: nothing where its family is read in place."""
-    return {"swap": True} if swapped else {}
 
 
 def swapped_roots(connection: Connection, job_id: str) -> set[str]:
@@ -149,7 +143,7 @@ def change_tables(database: Database, work: Callable[[Connection], T]) -> T:
             finally:
                 with suppress(SQLAlchemyError):
                     connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
-    except (DBAPIError, pymysql.MySQLError) as error:
+    except (DBAPIError, driver_error(database)) as error:
         if classify(error) is Verdict.CONFLICT:
             raise TablesInUse(
                 f"tables that are to be replaced are being read, for more than {LOCK_WAIT_SECONDS} s",

@@ -187,6 +187,13 @@ def _roll_back(transaction: Any, connection: Connection) -> None:
         connection.invalidate()
 
 
+def driver_error(database: Database) -> type[Exception]:
+    """Return the driver's own class of errors: SQLAlchemy lets them through where a connection is lost as its isolation
+    level is set."""
+    errors: type[Exception] = database.engine.dialect.loaded_dbapi.Error
+    return errors
+
+
 def error_number(error: BaseException) -> str:
     """Return the driver's code of an error: what a log may say, while texts may carry values."""
     orig = getattr(error, "orig", error)

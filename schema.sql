@@ -47,6 +47,8 @@ CREATE TABLE wave_coordination (
     parent_wave INTEGER,
     depth INTEGER NOT NULL DEFAULT '0',
     total BIGINT NOT NULL DEFAULT '0',
+    counted_until DATETIME(6),
+    counted LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     created_at DATETIME(6) NOT NULL,
     updated_at DATETIME(6) NOT NULL,
     PRIMARY KEY (id),
@@ -96,7 +98,7 @@ CREATE TABLE wave_batches (
 
 CREATE INDEX batches_to_claim ON wave_batches (job_id, wave_number, status, priority, batch_id, not_before);
 
-CREATE INDEX batches_to_count ON wave_batches (job_id, wave_number, record, status, row_count, tries, updated_at);
+CREATE INDEX batches_to_count ON wave_batches (job_id, wave_number, record, status, updated_at, row_count, tries);
 
 CREATE INDEX batches_to_requeue ON wave_batches (job_id, status, lease_expires_at);
 
@@ -219,6 +221,8 @@ CREATE TABLE wave_coordination (
     parent_wave INTEGER,
     depth INTEGER DEFAULT '0' NOT NULL,
     total BIGINT DEFAULT '0' NOT NULL,
+    counted_until DATETIME,
+    counted TEXT,
     created_at DATETIME NOT NULL,
     updated_at DATETIME NOT NULL,
     PRIMARY KEY (id),
@@ -268,7 +272,7 @@ CREATE TABLE wave_batches (
 
 CREATE INDEX batches_to_claim ON wave_batches (job_id, wave_number, status, priority, batch_id, not_before);
 
-CREATE INDEX batches_to_count ON wave_batches (job_id, wave_number, record, status, row_count, tries, updated_at);
+CREATE INDEX batches_to_count ON wave_batches (job_id, wave_number, record, status, updated_at, row_count, tries);
 
 CREATE INDEX batches_to_requeue ON wave_batches (job_id, status, lease_expires_at);
 

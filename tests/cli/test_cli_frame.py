@@ -79,6 +79,19 @@ def test_help_lists_every_command_and_imports_no_heavy_library(arguments: list[s
         assert re.search(rf"^  {name} +\S", done.stdout, re.MULTILINE), name
 
 
+def test_status_of_a_sqlite_file_starts_without_what_only_others_need() -> None:
+    """Start-up is most of the time of `status`: the driver of the other database alone is an eighth of it."""
+    script = (
+        "import sys\nimport waveimport.cli.status, waveimport.cli.reading, waveimport.cli.job_lines\n"
+        "import waveimport.runtime.config, waveimport.store.progress, waveimport.store.schema\n"
+        "heavy = {'rich', 'requests', 'alembic', 'pymysql', 'jinja2', 'jwt', 'cryptography', 'prometheus_client',"
+        " 'tenacity', 'filelock', 'waveimport.core.why', 'waveimport.store.destination'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_no_command_is_a_usage_error_that_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == ExitCode.USAGE
     out, err = capsys.readouterr()

@@ -118,12 +118,16 @@ def test_a_lease_is_shown_with_owner_token_and_end(world: World, account: Simula
 def test_the_time_left_of_a_job_at_work_is_estimated(world: World, account: Simulator) -> None:
     world.import_from(account)
     assert " left" not in world.call("status").out
+    assert world.call("status", "--json").json["jobs"][0]["seconds_left"] is None
     write(
         world,
         "UPDATE import_jobs SET status = 'processing', finished_at = NULL, lease_owner = 'host:1',"
         " lease_expires_at = '2999-01-01 00:00:00'",
     )
-    assert " rows/s), about 0.0 s left" in world.call("status").out
+    assert "\nabout 0 s left\n" in world.call("status").out
+    assert "about 0 s left" in world.call("status", "--brief").out
+    found = world.call("status", "--json").json["jobs"][0]["seconds_left"]
+    assert found == {"low": 0.0, "likely": 0.0, "high": 0.0}
 
 
 def test_an_alert_is_shown_and_makes_exit_code_20_only_if_asked(world: World, account: Simulator) -> None:

@@ -6,7 +6,18 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from waveimport.core.progress import JobProgress, Loop, OwedBatch, WaveProgress, alerts_of, job_object, moment
+from waveimport.core.progress import (
+    Commit,
+    CompleteRun,
+    JobProgress,
+    Loop,
+    OwedBatch,
+    Recent,
+    WaveProgress,
+    alerts_of,
+    moment,
+)
+from waveimport.core.published import job_object
 from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
 
 NOW = datetime(2026, 11, 22, 12, 0, 0)
@@ -99,7 +110,19 @@ def test_a_finished_job_has_no_alert(status: JobStatus) -> None:
 
 
 def test_the_published_object_has_its_fields() -> None:
-    seen = job(wave(1), wave(2, {}))
+    last = NOW - timedelta(days=1)
+    # Two rows a second in the first half of twelve seconds, three in the second; ten are still to come.
+    commits = [Commit(NOW - timedelta(seconds=second + 0.5), 1, 2 if second >= 6 else 3) for second in range(12)]
+    seen = replace(
+        job(
+            replace(wave(1), expected={"order": 20, "item": 5}),
+            replace(wave(2, {}), expected={"order": 10, "item": 5}),
+        ),
+        as_of=NOW - timedelta(hours=1, seconds=1),
+        watermarks={"item": None, "order": last},
+        last_complete=CompleteRun("import_0", "full", last - timedelta(seconds=590), last + timedelta(seconds=10)),
+        recent=Recent(NOW - timedelta(seconds=12), tuple(commits)),
+    )
     published = job_object(seen, alerts_of(seen, stuck_after_seconds=300, passes_without_effect=100))
     assert published == {
         "profile": "p",
@@ -149,6 +172,16 @@ def test_the_published_object_has_its_fields() -> None:
                 "last_commit": "2026-11-22T12:00:00.000000Z",
             },
         ],
+        "as_of": "2026-11-22T10:59:59.000000Z",
+        "rate": {"average": 0.008, "recent": {"low": 2.0, "likely": 2.5, "high": 3.0}},
+        "seconds_left": {"low": 3.333, "likely": 4.0, "high": 5.0},
+        "watermarks": {"item": None, "order": "2026-11-21T12:00:00.000000Z"},
+        "last_complete": {
+            "job_id": "import_0",
+            "mode": "full",
+            "finished_at": "2026-11-21T12:00:10.000000Z",
+            "seconds": 600.0,
+        },
         "requests": None,
         "owed": [],
         "alerts": [],
@@ -179,7 +212,8 @@ def test_what_is_owed_and_carried_by_nobody_is_an_alert_once_the_job_has_ended()
 
 @pytest.mark.parametrize(("hours", "stands"), [(0.0, False), (26.0, False), (25.0, True)])
 def test_an_import_that_was_not_complete_for_long_is_an_alert(hours: float, stands: bool) -> None:
-    old = replace(job(wave()), last_complete=NOW - timedelta(hours=25.5))
+    last = CompleteRun("import_0", "full", NOW - timedelta(hours=26), NOW - timedelta(hours=25.5))
+    old = replace(job(wave()), last_complete=last)
     found = alerts_of(old, stuck_after_seconds=300, passes_without_effect=100, complete_within_hours=hours)
     assert [alert.code for alert in found] == (["no_complete_run"] if stands else [])
     never = replace(job(wave()), created_at=NOW - timedelta(hours=30))

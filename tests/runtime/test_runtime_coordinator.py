@@ -13,7 +13,7 @@ from waveimport.core.waves import JobStatus, Trigger
 from waveimport.errors import Fenced, JobCancelled, LoginRefused, QueryRefused, SourceDown, Stopped
 from waveimport.runtime import coordinator as coordinator_module
 from waveimport.runtime.coordinator import Coordinator, Outcome, Stop
-from waveimport.store import jobs, lease
+from waveimport.store import counted, jobs, lease
 from waveimport.store.lease import Holder, Lease
 from waveimport.store.transactions import Database
 
@@ -55,6 +55,15 @@ def test_a_job_is_run_to_its_end(world: World) -> None:
     assert set(world.statuses()) == {"completed"}
     assert world.query("SELECT status, sealed FROM wave_coordination") == [("completed", 1)] * 2
     assert len(world.source.counts()) == 1
+
+
+def test_what_a_run_has_done_is_counted_while_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before its end, so that `status` need not count a million batches."""
+    monkeypatch.setattr(coordinator_module, "COUNT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(counted, "SETTLED_SECONDS", 0.0)
+    world.source.fill(range(1, 41), lines_each=2)
+    assert run(world.coordinator()).status is JobStatus.COMPLETED
+    assert all(until is not None for (until,) in world.query("SELECT counted_until FROM wave_coordination"))
 
 
 def test_an_empty_source_completes_a_job_with_its_empty_waves(world: World) -> None:

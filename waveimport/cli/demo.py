@@ -129,8 +129,8 @@ def _give_up_unfinished(app: App, settings: "Settings") -> None:
 
 def _tell(app: App, settings: "Settings", folder: "DemoFolder", result: "RunResult") -> int:
     """Print how it ended, the status, and what to look at next."""
+    from waveimport.cli.job_lines import job_lines
     from waveimport.cli.reading import look, open_for_reading
-    from waveimport.cli.render import job_lines
 
     if result.error is not None:
         click.echo(app.scrub(result.error.render()), err=True)

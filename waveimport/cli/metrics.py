@@ -31,7 +31,7 @@ def write_metrics(path: Path, job: JobProgress, alerts: tuple[Alert, ...], *, ex
         finished.labels(profile).set(_epoch(job.finished_at))
     if job.last_complete is not None:
         complete = gauge("last_complete_timestamp_seconds", "When a job of the profile was completed last.")
-        complete.labels(profile).set(_epoch(job.last_complete))
+        complete.labels(profile).set(_epoch(job.last_complete.finished_at))
     rows = gauge("job_rows", "Rows that the job has landed.", "record")
     batches = gauge("job_batches", "Batches of the job.", "wave", "status")
     tries = gauge("job_refusals", "Refusals that batches of the job have met.", "wave")

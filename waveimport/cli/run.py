@@ -141,7 +141,8 @@ def _notify(notifier: Any, watcher: Any, result: Any, settings: Any) -> None:
     """Tell how a run ended that did something: one that stepped aside leaves that to the one at work."""
     from dataclasses import replace
 
-    from waveimport.core.progress import alerts_by, job_object
+    from waveimport.core.progress import alerts_by
+    from waveimport.core.published import job_object
     from waveimport.runtime.notify import Event
 
     if result.stepped_aside or settings.notify == type(settings.notify)():
@@ -212,8 +213,10 @@ def _listen(switch: Any) -> None:
 
 def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, fail_if_running: bool) -> int:
     """Print how the run ended: the error, the message and standing alerts to stderr, the job to stdout."""
-    from waveimport.cli.render import job_lines, print_json
-    from waveimport.core.progress import alerts_by, job_object
+    from waveimport.cli.job_lines import job_lines
+    from waveimport.cli.render import print_json
+    from waveimport.core.progress import alerts_by
+    from waveimport.core.published import job_object
 
     if result.error is not None:
         click.echo(app.scrub(result.error.render()), err=True)

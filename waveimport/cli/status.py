@@ -1,8 +1,8 @@
 """`waveimport status`: the job, its waves and batches, its alerts; read-only, also while a run writes."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +12,8 @@ from waveimport.cli.reading import NO_JOB_YET
 from waveimport.errors import ExitCode
 
 if TYPE_CHECKING:
+    from waveimport.cli.render import Screen
+    from waveimport.core.progress import Alert, JobProgress
     from waveimport.core.settings import Settings
     from waveimport.runtime.failures import FailedBatch
     from waveimport.store.transactions import Database
@@ -85,37 +87,52 @@ class _Shown:
 
 def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown, as_json: bool) -> bool:
     """Show the job once. Returns whether an alert stands."""
-    from dataclasses import asdict, replace
-
-    from waveimport.cli.reading import look, reasons
-    from waveimport.cli.render import brief_line, job_lines, print_json, why_lines
-    from waveimport.core.progress import job_object
-    from waveimport.core.why import reason_object
-    from waveimport.runtime.failures import read_failures
+    from waveimport.cli.reading import look
 
     job, alerts = look(database, settings, job_id)
+    if as_json:
+        _print_document(database, settings, job, alerts, shown)
+        return bool(alerts)
+    from waveimport.cli.job_lines import brief_line, job_lines
+
     if shown.brief:
         click.echo(brief_line(job, alerts))
         return bool(alerts)
-    failures = read_failures(database, settings, job_id) if shown.failed else []
-    if shown.bundled:
-        failures = [replace(one, query=None, no_query="none: a bundle has no configured records") for one in failures]
-    causes = reasons(database, settings, job, here=not shown.bundled) if shown.why else ()
-    if as_json:
-        document = job_object(job, alerts)
-        if shown.why:
-            document["why"] = [reason_object(cause) for cause in causes]
-        if shown.failed:
-            document["failed_batches"] = [asdict(failure) for failure in failures]
-        print_json({"schema_version": 1, "jobs": [document]})
-    else:
-        for line in job_lines(job, alerts):
-            click.echo(line)
-        for line in why_lines(causes, job.status, job.now) if shown.why else ():
-            click.echo(line)
-        for line in _failure_lines(failures) if shown.failed else ():
-            click.echo(line)
+    for line in (*job_lines(job, alerts, of_profile=True), *_more_lines(database, settings, job, shown)):
+        click.echo(line)
     return bool(alerts)
+
+
+def _print_document(
+    database: "Database", settings: "Settings", job: "JobProgress", alerts: "tuple[Alert, ...]", shown: _Shown
+) -> None:
+    from dataclasses import asdict
+
+    from waveimport.cli.reading import reasons
+    from waveimport.cli.render import print_json
+    from waveimport.core.published import job_object
+
+    document = job_object(job, alerts)
+    if shown.why:
+        from waveimport.core.why import reason_object
+
+        causes = reasons(database, settings, job, here=not shown.bundled)
+        document["why"] = [reason_object(cause) for cause in causes]
+    if shown.failed:
+        failures = _failures(database, settings, job.job_id, shown)
+        document["failed_batches"] = [asdict(failure) for failure in failures]
+    print_json({"schema_version": 1, "jobs": [document]})
+
+
+def _failures(database: "Database", settings: "Settings", job_id: str, shown: _Shown) -> "list[FailedBatch]":
+    from dataclasses import replace
+
+    from waveimport.runtime.failures import read_failures
+
+    failures = read_failures(database, settings, job_id)
+    if shown.bundled:
+        return [replace(one, query=None, no_query="none: a bundle has no configured records") for one in failures]
+    return failures
 
 
 def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
@@ -143,26 +160,48 @@ def _failure_lines(failures: "list[FailedBatch]") -> Iterator[str]:
 
 def _watch(database: "Database", settings: "Settings", job_id: str, shown: _Shown) -> bool:
     """Show the job again and again until it has ended, or nobody reads. Returns whether an alert stood then."""
-    from waveimport.cli.reading import look, reasons
-    from waveimport.cli.render import brief_line, job_lines, why_lines
+    from waveimport.cli.reading import look
+    from waveimport.cli.redraw import Redraw
+    from waveimport.cli.render import Screen
     from waveimport.cli.streams import reader_gone
     from waveimport.core.waves import UNFINISHED_JOB
     from waveimport.runtime import clock
-    from waveimport.runtime.failures import read_failures
 
+    redraw = Redraw()
     while True:
         job, alerts = look(database, settings, job_id)
-        moment = f"{job.now:%Y-%m-%d %H:%M:%S} UTC"
-        lines = [f"{moment}  {brief_line(job, alerts)}"] if shown.brief else [moment, *job_lines(job, alerts)]
-        if shown.why:
-            lines.extend(why_lines(reasons(database, settings, job, here=not shown.bundled), job.status, job.now))
-        if shown.failed:
-            lines.extend(_failure_lines(read_failures(database, settings, job_id)))
-        if sys.stdout.isatty():
-            click.clear()
-        click.echo("\n".join(lines))
+        more = _more_lines(database, settings, job, shown)
+        screen = Screen.of_stdout()
+        redraw(screen, partial(_picture, job, alerts, screen, shown, more), waves=len(job.waves))
         if job.status not in UNFINISHED_JOB or reader_gone():
             return bool(alerts)
-        if not sys.stdout.isatty():
-            click.echo("")
         clock.pause(REDRAW_SECONDS)
+
+
+def _more_lines(database: "Database", settings: "Settings", job: "JobProgress", shown: _Shown) -> list[str]:
+    """What was asked for beside the job itself."""
+    from waveimport.cli.job_lines import why_lines
+    from waveimport.cli.reading import reasons
+
+    lines: list[str] = []
+    if shown.why:
+        lines += why_lines(reasons(database, settings, job, here=not shown.bundled), job.status, job.now)
+    if shown.failed:
+        lines += _failure_lines(_failures(database, settings, job.job_id, shown))
+    return lines
+
+
+def _picture(
+    job: "JobProgress",
+    alerts: "Sequence[Alert]",
+    screen: "Screen",
+    shown: _Shown,
+    more: list[str],
+    most_waves: int | None,
+) -> list[str]:
+    from waveimport.cli.job_lines import MOMENT, brief_line, job_lines
+
+    moment = f"{job.now:{MOMENT}} UTC"
+    if shown.brief:
+        return [f"{moment}  {brief_line(job, alerts)}"]
+    return [moment, *job_lines(job, alerts, screen=screen, of_profile=True, most_waves=most_waves), *more]

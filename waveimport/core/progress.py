@@ -1,9 +1,8 @@
-"""A job in the numbers that people and programs watch: the object of `status --json`, and what derives from it."""
+"""A job in the numbers that people and programs watch, and what stands wrong with it by them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from waveimport.core.settings_types import RunSettings
 from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
@@ -31,9 +30,14 @@ class WaveProgress:
         return sum(self.batches.values())
 
     @property
+    def done(self) -> int:
+        """Batches that are completed."""
+        return self.batches.get(BatchStatus.COMPLETED, 0)
+
+    @property
     def open_batches(self) -> int:
         """Batches that are not completed."""
-        return self.total - self.batches.get(BatchStatus.COMPLETED, 0)
+        return self.total - self.done
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,40 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """The commit that completed a batch, with all rows of the batch."""
+
+    at: datetime
+    wave_number: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What was completed after `since`, in any order: none is left out."""
+
+    since: datetime
+    commits: tuple[Commit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteRun:
+    """The job of a profile that was completed last."""
+
+    job_id: str
+    mode: str
+    created_at: datetime
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
     """A job at the moment `now` (of the database's clock). Moments are UTC, without zone, as the database has them.
     `owed` is of its profile, whatever job failed it; `requests` is None where no run is at work; `loop` the batch that
-    was tried most often in vain, None where none was; `last_complete` when a job of the profile was completed last."""
+    was tried most often in vain, None where none was; `last_complete` the job of the profile that was completed last.
+
+    What has changed at the source after `as_of` may be missing. `watermarks` are those of the profile by record, None
+    for a record with a cursor that has none yet. `recent` is None where no run is at work."""
 
     job_id: str
     profile: str
@@ -104,7 +138,15 @@ class JobProgress:
     owed: tuple[OwedBatch, ...] = ()
     requests: Requests | None = None
     loop: Loop | None = None
-    last_complete: datetime | None = None
+    last_complete: CompleteRun | None = None
+    as_of: datetime | None = None
+    watermarks: Mapping[str, datetime | None] = field(default_factory=dict)
+    recent: Recent | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether a run is at work: its lease has not lapsed."""
+        return self.lease_expires_at is not None and self.lease_expires_at >= self.now
 
     @property
     def rows(self) -> int:
@@ -151,7 +193,7 @@ def _of_profile(job: JobProgress, complete_within_hours: float) -> Iterator[Aler
         batches = "1 failed batch is" if len(waiting) == 1 else f"{len(waiting)} failed batches are"
         message = f"{batches} owed, the first {waiting[0].batch_id} of {waiting[0].job_id}: {waiting[0].error}"
         yield Alert("owed", None, message, "waveimport run")
-    since = job.last_complete or job.created_at
+    since = job.last_complete.finished_at if job.last_complete else job.created_at
     age = (job.now - since).total_seconds()
     if complete_within_hours and age > complete_within_hours * 3600:
         what = "the last complete import ended" if job.last_complete else "no import was ever complete; the first began"
@@ -192,54 +234,6 @@ def _of_job(job: JobProgress, stuck_after_seconds: float, passes_without_effect:
                 f" {wave.batches.get(BatchStatus.PENDING, 0)} of them pending, and committed nothing for {_span(since)}"
             )
             yield Alert("wave_stuck", wave.wave_number, message, resume, cause)
-
-
-def job_object(job: JobProgress, alerts: tuple[Alert, ...]) -> dict[str, Any]:
-    """Return the job object of `status --json` and `run --json`; keys are added to it, never renamed or removed."""
-    lease = None
-    if job.lease_owner is not None:
-        lease = {"owner": job.lease_owner, "token": job.lease_token, "expires_at": moment(job.lease_expires_at)}
-    return {
-        "profile": job.profile,
-        "mode": job.mode,
-        "job_id": job.job_id,
-        "status": job.status.value,
-        "created_at": moment(job.created_at),
-        "finished_at": moment(job.finished_at),
-        "error": job.error,
-        "lease": lease,
-        "rows": job.rows,
-        "waves": [
-            {
-                "wave_number": wave.wave_number,
-                "kind": wave.kind.value,
-                "records": [{"record": name, "rows": rows} for name, rows in wave.rows.items()],
-                "status": wave.status.value,
-                "sealed": wave.sealed,
-                "batches": {
-                    **{status.value: wave.batches.get(status, 0) for status in BatchStatus},
-                    "total": wave.total,
-                },
-                "rows": sum(wave.rows.values()),
-                "tries": wave.tries,
-                "last_commit": moment(wave.last_commit),
-            }
-            for wave in job.waves
-        ],
-        "requests": None if job.requests is None else asdict(job.requests),
-        "owed": [
-            {
-                "job_id": owed.job_id,
-                "batch_id": owed.batch_id,
-                "record": owed.record,
-                "error": owed.error,
-                "carried_by": owed.carried_by,
-                "carried_as": owed.carried_as,
-            }
-            for owed in job.owed
-        ],
-        "alerts": [asdict(alert) for alert in alerts],
-    }
 
 
 def moment(value: datetime | None) -> str | None:

@@ -24,7 +24,7 @@ from waveimport.runtime import clock
 from waveimport.runtime.fetcher import Ended, Ending, Fetcher
 from waveimport.runtime.log_context import about
 from waveimport.runtime.writer import Writer
-from waveimport.store import batches, jobs, journal, lease, waves
+from waveimport.store import batches, counted, jobs, journal, lease, waves
 from waveimport.store.batches import Claim
 from waveimport.store.engine import require_same_file
 from waveimport.store.lease import Lease
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 PASS_EVERY_SECONDS = 5.0
 """A pass without an event, for leases that lapsed and back-offs that ended."""
+COUNT_EVERY_SECONDS = 60.0
+"""How often what was completed a while ago is counted for `status`, which would else count it each time."""
 STOP_GRACE_SECONDS = 20.0
 """How long a run that was told to stop waits for pages in flight to land."""
 
@@ -130,6 +132,7 @@ class Coordinator:
         self._worked = False
         self._next_pass = 0.0
         self._next_renewal = 0.0
+        self._next_count = 0.0
         self._back_offs: list[float] = []
         self._last_outage: WaveImportError | None = None
 
@@ -145,6 +148,7 @@ class Coordinator:
         Raises Fenced when another run took the job over, and the database's errors.
         """
         self._next_renewal = clock.monotonic() + self._settings.lease_seconds / 3
+        self._next_count = clock.monotonic() + COUNT_EVERY_SECONDS
         try:
             if self._lease.proven:
                 self._requeue(proven_dead=True)
@@ -173,6 +177,9 @@ class Coordinator:
             status = self._pass(trigger)
             if status in (JobStatus.COMPLETED, JobStatus.FAILED):
                 return Outcome(status=status)
+        if now >= self._next_count:
+            self._next_count = now + COUNT_EVERY_SECONDS
+            self._writer.transact(partial(counted.keep_counts, job_id=self._lease.job_id))
         self._on_turn()
         self._check_outage()
         self._wait()

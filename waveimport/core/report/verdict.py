@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from waveimport.core.estimate import seconds_left
+from waveimport.core.estimate import time_left
 from waveimport.core.progress import Alert, JobProgress
 from waveimport.core.report.words import counted, duration
 from waveimport.core.waves import BatchStatus, JobStatus
@@ -66,8 +66,8 @@ def verdict(job: JobProgress, alerts: Sequence[Alert], causes: Sequence[Reason])
     if job.lease_owner is None:
         sentence = f"No run is at work on it. {so_far}."
         return Verdict(State.PAUSED, "Waiting for a run", sentence, _first_next(causes) or "waveimport run")
-    left = seconds_left(job)
-    rest = "." if left is None else f"; about {duration(left)} left at the rate so far."
+    left = time_left(job)
+    rest = "." if left is None else f"; about {duration(left.likely)} left at the rate of late."
     return Verdict(State.RUNNING, "Running", f"{so_far}{rest}")
 
 

@@ -131,6 +131,7 @@ def _tell(app: App, settings: "Settings", folder: "DemoFolder", result: "RunResu
     """Print how it ended, the status, and what to look at next."""
     from waveimport.cli.job_lines import job_lines
     from waveimport.cli.reading import look, open_for_reading
+    from waveimport.cli.render import Screen, folded
 
     if result.error is not None:
         click.echo(app.scrub(result.error.render()), err=True)
@@ -139,7 +140,7 @@ def _tell(app: App, settings: "Settings", folder: "DemoFolder", result: "RunResu
     if result.job_id is not None and app.verbosity >= 0:
         with open_for_reading(settings) as database:
             if database is not None:
-                for line in job_lines(*look(database, settings, result.job_id)):
+                for line in folded(job_lines(*look(database, settings, result.job_id)), Screen.of_stdout()):
                     click.echo(line)
         for line in _next_steps(folder, result.job_id, done=result.exit_code is ExitCode.OK):
             click.echo(line)

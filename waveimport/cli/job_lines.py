@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from waveimport.cli.render import Screen, ago, between, span
+from waveimport.cli.render import Screen, ago, between, figure, span
 from waveimport.cli.wave_table import wave_lines
 from waveimport.core.estimate import average_rate, recent_rate, time_left
 from waveimport.core.progress import Alert, JobProgress
@@ -29,7 +29,7 @@ def job_lines(
     """Yield the lines of a job, made for `screen`, by default what standard output is: what it is, a table of its waves
     (at most `most_waves`, if given), with `of_profile` the bounds of what is in, what is owed, its alerts."""
     screen = screen or Screen.of_stdout()
-    yield f"{job.job_id}  {screen.coloured(job.status.value)}  {job.mode}  profile {job.profile}"
+    yield from _name(job, screen)
     yield from _speed(job)
     if job.lease_owner is not None and job.lease_expires_at is not None:
         state = "lapsed at" if job.lease_expires_at < job.now else "until"
@@ -54,11 +54,20 @@ def job_lines(
         yield f"  next: {alert.next}"
 
 
+def _name(job: JobProgress, screen: Screen) -> Iterator[str]:
+    first, profile = f"{job.job_id}  {screen.coloured(job.status.value)}  {job.mode}", f"profile {job.profile}"
+    if screen.columns is None or len(f"{job.job_id}  {job.status.value}  {job.mode}  {profile}") <= screen.columns:
+        yield f"{first}  {profile}"
+    else:
+        yield first
+        yield profile
+
+
 def _speed(job: JobProgress) -> Iterator[str]:
     recent, left = recent_rate(job), time_left(job)
     of_late = ""
     if recent is not None and job.recent is not None:
-        within = span((job.now - job.recent.since).total_seconds())
+        within = figure((job.now - job.recent.since).total_seconds())
         of_late = f", {recent.likely:,.0f} rows/s in the last {within}"
     yield f"{job.rows:,} rows in {span(job.elapsed_seconds)} ({average_rate(job):,.0f} rows/s){of_late}"
     if left is not None:

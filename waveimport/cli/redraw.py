@@ -1,12 +1,11 @@
 """The same place of a terminal written again and again, without a flicker; elsewhere one picture below the other."""
 
 import os
-import textwrap
 from collections.abc import Callable, Sequence
 
 import click
 
-from waveimport.cli.render import Screen
+from waveimport.cli.render import Screen, folded
 
 _HOME, _CLEAR, _REST_OF_LINE, _BELOW = "\x1b[H", "\x1b[2J\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -29,20 +28,18 @@ class Redraw:
             self._size = (None, None)
             click.echo(apart + "\n".join(draw(None)))
             return
-        lines = _wrapped(draw(None), screen.columns)
-        over = len(lines) - (screen.lines - 1)
+        lines = list(folded(draw(None), screen))
+        over = _height(lines, screen.columns) - (screen.lines - 1)
         if over > 0:
             # One more, for the line that says how many are left out.
-            lines = _wrapped(draw(max(1, waves - over - 1)), screen.columns)[: screen.lines - 1]
+            lines = list(folded(draw(max(1, waves - over - 1)), screen))
+            while _height(lines, screen.columns) > screen.lines - 1:
+                lines.pop()
         start = _HOME if self._size == (screen.columns, screen.lines) else _CLEAR
         self._size = (screen.columns, screen.lines)
-        click.echo(start + "".join(f"{line}{_REST_OF_LINE}\n" for line in lines) + _BELOW, nl=False)
+        click.echo(start + "".join(f"{line}{_REST_OF_LINE}\n" for line in lines) + _BELOW, nl=False, color=True)
 
 
-def _wrapped(lines: Sequence[str], width: int) -> list[str]:
-    found: list[str] = []
-    for line in lines:
-        plain = click.unstyle(line)
-        # Only what is longer loses its colour: prose, of which a word at its beginning has one.
-        found += [line] if len(plain) <= width else textwrap.wrap(plain, width, subsequent_indent="  ")
-    return found
+def _height(lines: Sequence[str], width: int) -> int:
+    """Return how many lines of the window these take."""
+    return sum(max(1, -(-len(click.unstyle(line)) // width)) for line in lines)

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,6 +45,26 @@ class Screen:
         return text if len(text) <= width else text[: max(0, width - len(mark))] + mark
 
 
+COMMANDS = ("  next:", "  to write")
+"""How a line begins that ends in a command to be copied: a terminal wraps it so that it stays one."""
+
+
+def folded(lines: Iterable[str], screen: Screen) -> Iterator[str]:
+    """Yield lines of prose that are too long for the screen in several, broken between words."""
+    for line in lines:
+        plain = click.unstyle(line)
+        is_prose = line == plain or line.startswith("\x1b")
+        if screen.columns is None or len(plain) <= screen.columns or line.startswith(COMMANDS) or not is_prose:
+            yield line
+            continue
+        first, *others = textwrap.wrap(
+            plain, screen.columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        # Of prose the first word is coloured, if any.
+        yield line[: len(line) - len(plain) + len(first)]
+        yield from others
+
+
 def print_json(document: Any) -> None:
     """Write one JSON document to stdout."""
     click.echo(json.dumps(document, ensure_ascii=not Screen.of_stdout().unicode, indent=2, default=str))
@@ -60,13 +81,18 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
         yield "  ".join(cells).rstrip()
 
 
-def ago(since: datetime, now: datetime) -> str:
-    """Return how long ago a moment was, in one figure."""
-    seconds = max(0.0, (now - since).total_seconds())
+def ago(since: datetime, now: datetime, *, short: bool = False) -> str:
+    """Return how long ago a moment was, in one figure; `short` in the fewest characters."""
+    told = figure(max(0.0, (now - since).total_seconds()))
+    return f"{told.replace(' ', '').replace('min', 'm') if short else told} ago"
+
+
+def figure(seconds: float) -> str:
+    """Return a duration in one figure, rounded down."""
     for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds // 1:.0f} s"
 
 
 def span(seconds: float) -> str:

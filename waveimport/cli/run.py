@@ -214,7 +214,7 @@ def _listen(switch: Any) -> None:
 def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, fail_if_running: bool) -> int:
     """Print how the run ended: the error, the message and standing alerts to stderr, the job to stdout."""
     from waveimport.cli.job_lines import job_lines
-    from waveimport.cli.render import print_json
+    from waveimport.cli.render import Screen, folded, print_json
     from waveimport.core.progress import alerts_by
     from waveimport.core.published import job_object
 
@@ -230,7 +230,7 @@ def _tell(app: App, watcher: Any, result: Any, settings: Any, *, as_json: bool, 
         if as_json:
             print_json(job_object(job, alerts))
         elif not result.stepped_aside and app.verbosity >= 0:
-            for line in job_lines(job):
+            for line in folded(job_lines(job), Screen.of_stdout()):
                 click.echo(line)
     elif as_json:
         print_json(None)

@@ -57,8 +57,11 @@ def command(
             _say_none(as_json)
             return ExitCode.OK
         if subject.bundle is not None and not as_json and not brief:
+            from waveimport.cli.render import Screen, folded
+
             made = f"{subject.bundle['made_at']:.19} UTC by waveimport {subject.bundle['waveimport']}"
-            click.echo(f"bundle of {made}, from {subject.bundle['database']}")
+            for line in folded([f"bundle of {made}, from {subject.bundle['database']}"], Screen.of_stdout()):
+                click.echo(line)
         shown = _Shown(failed, why, subject.bundle is not None, brief)
         alerting = (
             _watch(database, settings, found, shown) if watch else _once(database, settings, found, shown, as_json)
@@ -94,11 +97,14 @@ def _once(database: "Database", settings: "Settings", job_id: str, shown: _Shown
         _print_document(database, settings, job, alerts, shown)
         return bool(alerts)
     from waveimport.cli.job_lines import brief_line, job_lines
+    from waveimport.cli.render import Screen, folded
 
     if shown.brief:
         click.echo(brief_line(job, alerts))
         return bool(alerts)
-    for line in (*job_lines(job, alerts, of_profile=True), *_more_lines(database, settings, job, shown)):
+    screen = Screen.of_stdout()
+    more = _more_lines(database, settings, job, shown)
+    for line in folded([*job_lines(job, alerts, screen=screen, of_profile=True), *more], screen):
         click.echo(line)
     return bool(alerts)
 

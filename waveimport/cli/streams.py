@@ -98,11 +98,13 @@ def _fill_descriptors() -> dict[int, OSError]:
 def _text(raw: _Tolerant, like: "IO[str] | None", errors: str) -> io.TextIOWrapper:
     """Return a text stream over `raw` that encodes and buffers as `like` does."""
     was = cast(Any, like)
+    handling = was.errors if was else errors
     unbuffered = was is not None and was.write_through
     return io.TextIOWrapper(
         cast(IO[bytes], raw) if unbuffered else io.BufferedWriter(raw),
         encoding=was.encoding if was else "utf-8",
-        errors=was.errors if was else errors,
+        # A character that the terminal's encoding lacks is no reason to end: it is told by its number.
+        errors="backslashreplace" if handling == "strict" else handling,
         line_buffering=was.line_buffering if was else False,
         write_through=unbuffered,
     )

@@ -13,8 +13,6 @@ from waveimport.core.progress import JobProgress, WaveProgress
 from waveimport.core.waves import BatchStatus, WaveStatus
 
 BARS = (20, 10)
-SHORT_NAMES = 16
-SHORTEST_NAMES = 5
 GAP = "  "
 
 
@@ -64,37 +62,32 @@ def _fitted(waves: Sequence[WaveProgress], now: datetime, screen: Screen) -> lis
     if screen.columns is None:
         return columns
     narrow = _without(columns, "SEALED")
-    steps = [
-        *(_with_bars(columns, waves, length, screen) for length in BARS),
-        columns,
-        narrow,
-        _cut(narrow, SHORT_NAMES, screen),
-        _cut(_without(narrow, "KIND"), SHORT_NAMES, screen),
-        _cut(_without(narrow, "KIND", "PROGRESS"), SHORT_NAMES, screen),
-    ]
-    for tried in steps:
+    for tried in (*(_with_bars(columns, waves, length, screen) for length in BARS), columns, narrow):
         if _width(tried) <= screen.columns:
             return tried
-    for last in (_without(narrow, "KIND", "PROGRESS"), _without(narrow, "KIND", "PROGRESS", "RETRIES")):
-        room = screen.columns - _width(_cut(last, 0, screen))
-        if room >= SHORTEST_NAMES:
-            return _cut(last, room, screen)
-    return _cut(last, SHORTEST_NAMES, screen)
+    short = _without(_columns(waves, now, short=True), "SEALED")
+    for without, fewest in (((), 16), (("KIND",), 8), (("KIND", "DONE"), 5), (("KIND", "DONE", "RETRIES"), 5)):
+        tried = _without(short, *without)
+        names = screen.columns - _width(_cut(tried, 0, screen))
+        if names >= fewest:
+            return _cut(tried, names, screen)
+    return _cut(tried, fewest, screen)
 
 
-def _columns(waves: Sequence[WaveProgress], now: datetime) -> list[_Column]:
+def _columns(waves: Sequence[WaveProgress], now: datetime, *, short: bool = False) -> list[_Column]:
+    commits = ["-" if wave.last_commit is None else ago(wave.last_commit, now, short=short) for wave in waves]
     return [
         _Column("WAVE", [str(wave.wave_number) for wave in waves], right=True),
         _Column("KIND", [wave.kind.value for wave in waves]),
         _Column("RECORDS", [", ".join(wave.rows) for wave in waves]),
         _Column("STATUS", [wave.status.value for wave in waves]),
         _Column("SEALED", ["yes" if wave.sealed else "no" for wave in waves]),
-        _Column("PROGRESS", [f"{percent(wave)}%" for wave in waves], right=True),
+        _Column("DONE" if short else "PROGRESS", [f"{percent(wave)}%" for wave in waves], right=True),
         _Column("BATCHES", [f"{wave.done}/{wave.total}" for wave in waves], right=True),
         _Column("FAILED", [str(wave.batches.get(BatchStatus.FAILED, 0) or "-") for wave in waves], right=True),
         _Column("RETRIES", [str(wave.tries or "-") for wave in waves], right=True),
         _Column("ROWS", [f"{sum(wave.rows.values()):,}" for wave in waves], right=True),
-        _Column("LAST COMMIT", ["-" if wave.last_commit is None else ago(wave.last_commit, now) for wave in waves]),
+        _Column("COMMIT" if short else "LAST COMMIT", commits),
     ]
 
 

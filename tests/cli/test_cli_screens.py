@@ -39,7 +39,7 @@ class Look:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-PLAIN = (("NO_COLOR", "1"), ("PYTHONIOENCODING", "ascii"))
+PLAIN = (("NO_COLOR", "1"), ("PYTHONIOENCODING", "latin-1"))
 LOOKS = {
     "running-80": Look(("status", "running")),
     "running-200": Look(("status", "running"), 200, 50),

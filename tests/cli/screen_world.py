@@ -137,10 +137,22 @@ def running(made: Writer) -> None:
     )  # fmt: skip
 
 
+def journal(made: Writer, job_id: str, seq: int, age: float, event: str, note: str) -> None:
+    """Write an entry of the journal that decides nothing."""
+    made.sql(
+        "INSERT INTO wave_journal (job_id, seq, at, source, token, event, note, decision_version, code_version)"
+        " VALUES (?, ?, ?, 'cron', ?, ?, ?, 1, '0.1.0')", job_id, seq, ago(age), seq, event, note,
+    )  # fmt: skip
+
+
 def stuck(made: Writer) -> None:
     """A run that was killed two hours ago."""
     made.job(STUCK, "1234567", WAVES[:2], age=22_455.0, lease_owner="etl-2.example.com:91823", lease_token=2,
              lease_expires_at=ago(7_140.0), coordination_status="planned")  # fmt: skip
+    journal(made, STUCK, 1, 22_455.0, "lease", "taken by etl-1.example.com:4711")
+    journal(made, STUCK, 2, 15_000.0, "ended", "NetSuite answered no request for 600 s; the job stays as it is, and the"
+            " next run goes on where this one was")  # fmt: skip
+    journal(made, STUCK, 3, 9_000.0, "lease", "taken by etl-2.example.com:91823 from nobody")
     made.planned(STUCK, item=2008, subsidiary=31, customer=250_000, vendor=100)
     made.wave(STUCK, 1, "completed")
     made.wave(STUCK, 2, "processing")

@@ -189,22 +189,30 @@ def _print_text(
     job: "JobProgress",
     then: bool,
 ) -> None:
-    from waveimport import __version__
+    from waveimport.cli.render import Screen, folded
     from waveimport.cli.timeline import timeline
-    from waveimport.core.waves import DECISION_VERSION
 
-    for line in timeline(entries, fold=fold, what_if=tally.what_if):
+    screen = Screen.of_stdout()
+    for line in timeline(entries, fold=fold, screen=screen, what_if=tally.what_if):
         click.echo(line)
     click.echo("")
     for line in _state_lines(tally.last_pass, job) if then else ():
         click.echo(line)
+    for line in folded(_ending(tally, alerts, job.status.value), screen):
+        click.echo(line)
+
+
+def _ending(tally: _Tally, alerts: "tuple[Alert, ...]", status: str) -> "Iterator[str]":
+    from waveimport import __version__
+    from waveimport.core.waves import DECISION_VERSION
+
     counted = f"{tally.entries} entries, {tally.recomputed} decisions recomputed"
     if tally.what_if is not None:
         first = "" if tally.divergence is None else f", the first at entry {tally.divergence.entry.seq}"
-        click.echo(f"{counted} by {tally.what_if}: {tally.otherwise} otherwise{first}")
+        yield f"{counted} by {tally.what_if}: {tally.otherwise} otherwise{first}"
     elif tally.divergence is None:
         rules = f"rules {DECISION_VERSION}, waveimport {__version__}"
-        click.echo(f"{counted}: all agree ({rules}); the job is {job.status.value}")
+        yield f"{counted}: all agree ({rules}); the job is {status}"
     else:
         entry = tally.divergence.entry
         versions = (
@@ -212,11 +220,11 @@ def _print_text(
             f" recomputed by rules {DECISION_VERSION} (waveimport {__version__})"
         )
         if tally.diverged:
-            click.echo(f"{counted}; stopped at the first divergence, entry {entry.seq}: {versions}")
+            yield f"{counted}; stopped at the first divergence, entry {entry.seq}: {versions}"
         else:
-            click.echo(f"{counted}; {tally.otherwise} decided otherwise today, first entry {entry.seq}: {versions}")
+            yield f"{counted}; {tally.otherwise} decided otherwise today, first entry {entry.seq}: {versions}"
     for alert in alerts:
-        click.echo(f"alert[{alert.code}]: {alert.message}")
+        yield f"alert[{alert.code}]: {alert.message}"
 
 
 def _state_lines(one: "Retold | None", job: "JobProgress") -> "Iterator[str]":

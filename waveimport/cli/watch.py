@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("waveimport")
 
 LINE_EVERY_SECONDS = 60.0
+ROOMY = 104
+"""Columns that the widest line of bars takes; on a narrower terminal bars and names are shorter."""
 SHARE_OF_TIME = 0.05
 """Reading the numbers may take this share of the time: counting a million batches is not done every second."""
 
@@ -107,17 +109,20 @@ class Watcher:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+        console = Console(stderr=True)
+        roomy = console.width >= ROOMY
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=24 if roomy else 10),
                 TextColumn("{task.fields[batches]:>13} batches"),
                 TextColumn("{task.fields[rows]:>12} rows"),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=console,
                 refresh_per_second=4,
             )
             self._progress.start()
+        width = 28 if roomy else 18
         for wave in job.waves:
             names = ", ".join(wave.rows)
             done = wave.total - wave.open_batches
@@ -125,7 +130,7 @@ class Watcher:
                 if wave.status.value == "pending" and not wave.total:
                     continue
                 self._tasks[wave.wave_number] = self._progress.add_task(
-                    f"{wave.wave_number} {names[:28]:<28}", total=None, rows="0", batches="0/0"
+                    f"{wave.wave_number} {names[:width]:<{width}}", total=None, rows="0", batches="0/0"
                 )
             self._progress.update(
                 self._tasks[wave.wave_number],

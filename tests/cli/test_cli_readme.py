@@ -66,6 +66,11 @@ def test_every_exit_code_is_in_the_table() -> None:
         assert re.search(rf"\b{int(code)}\b", table), code
 
 
+def test_the_status_that_is_shown_is_one_that_was_captured() -> None:
+    screen = (PROJECT / "tests" / "cli" / "screens" / "running-80.txt").read_text(encoding="utf-8")
+    assert f"```\n$ waveimport status\n{screen[screen.index('import_') :]}```" in README
+
+
 def test_ci_runs_the_test_command_that_is_shown() -> None:
     shown = re.search(r"\.venv/bin/(pytest -q -n \d --dist worksteal)\n", README)
     assert shown is not None

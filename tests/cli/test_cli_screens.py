@@ -23,6 +23,9 @@ from screen_world import bundles
 from waveimport.cli.main import run
 from waveimport.cli.redraw import Redraw
 from waveimport.cli.render import Screen
+from waveimport.cli.wave_table import wave_lines
+from waveimport.store.bundle import unpack
+from waveimport.store.progress import read_progress
 
 FOLDER = Path(__file__).parent / "screens"
 REWRITE = bool(os.environ.get("WAVEIMPORT_REWRITE_SCREENS"))
@@ -159,6 +162,18 @@ def test_no_color_and_no_unicode_are_obeyed(terminals: dict[str, Terminal]) -> N
         assert b"\x1b" not in raw
         assert raw.isascii()
     assert b"\x1b[36m" in terminals["running-80"].raw
+
+
+@pytest.mark.parametrize(("name", "narrowest"), [("running", 66), ("failed", 69)])
+def test_the_table_fits_every_width(found: dict[str, Path], tmp_path: Path, name: str, narrowest: int) -> None:
+    database, manifest = unpack(found[name], tmp_path)
+    job = database.run(lambda connection: read_progress(connection, manifest["job_id"]))
+    database.close()
+    for width in range(narrowest, 260):
+        for line in wave_lines(job, Screen(width, 24)):
+            assert len(line) <= width, line
+    # Where names are cut anyway, no room is left unused.
+    assert max(map(len, wave_lines(job, Screen(80, 24)))) >= 79
 
 
 @pytest.mark.parametrize("name", ["running", "stuck", "failed"])

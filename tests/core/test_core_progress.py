@@ -84,6 +84,25 @@ def test_a_wave_that_never_committed_is_stuck_from_the_jobs_creation() -> None:
     assert codes(job(wave(idle_seconds=None))) == ["wave_stuck"]
 
 
+def test_a_derived_wave_whose_batches_wait_while_none_is_at_work_is_passed_over() -> None:
+    """35 of 45 batches once waited for ever, over 348 passes, while orders went on landing."""
+    waiting = replace(
+        wave(4, {BatchStatus.COMPLETED: 10, BatchStatus.PENDING: 35}, idle_seconds=301), kind=WaveKind.DERIVED
+    )
+    passed_over, stuck = alerts_of(job(wave(), waiting), stuck_after_seconds=300, passes_without_effect=100)
+    assert (passed_over.code, passed_over.wave_number, passed_over.caused_by) == ("derived_not_shrinking", 4, None)
+    assert (
+        passed_over.message
+        == "wave 4 (order, item) has 35 pending batches and none at work: they are made and not handed out"
+    )
+    assert passed_over.next == "waveimport status import_1 --why"
+    assert (stuck.code, stuck.caused_by) == ("wave_stuck", "derived_not_shrinking")
+    busy = replace(waiting, batches={BatchStatus.PENDING: 35, BatchStatus.PROCESSING: 1})
+    assert codes(job(wave(), busy)) == ["wave_stuck"]
+    assert codes(job(wave(), replace(waiting, last_commit=NOW))) == []
+    assert codes(job(wave(), replace(waiting, kind=WaveKind.MAIN))) == ["wave_stuck"]
+
+
 def test_a_wave_without_work_is_not_stuck() -> None:
     assert codes(job(wave(batches={BatchStatus.COMPLETED: 3}, idle_seconds=9999))) == []
     assert codes(job(wave(status=WaveStatus.COMPLETED, idle_seconds=9999))) == []

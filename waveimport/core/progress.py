@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from waveimport.core.settings_types import RunSettings
-from waveimport.core.waves import BatchStatus, JobStatus, WaveKind, WaveStatus
+from waveimport.core.waves import LEASED, BatchStatus, JobStatus, WaveKind, WaveStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,25 @@ def _of_job(job: JobProgress, stuck_after_seconds: float, passes_without_effect:
                 f"wave {wave.wave_number} ({', '.join(wave.rows)}) has {wave.open_batches} open batches,"
                 f" {wave.batches.get(BatchStatus.PENDING, 0)} of them pending, and committed nothing for {_span(since)}"
             )
-            yield Alert("wave_stuck", wave.wave_number, message, resume, cause)
+            blame = cause
+            if _is_passed_over(wave):
+                pending = wave.batches[BatchStatus.PENDING]
+                yield Alert(
+                    "derived_not_shrinking",
+                    wave.wave_number,
+                    f"wave {wave.wave_number} ({', '.join(wave.rows)}) has {pending} pending batches and none at work:"
+                    " they are made and not handed out",
+                    f"waveimport status {job.job_id} --why",
+                    cause,
+                )
+                blame = cause or "derived_not_shrinking"
+            yield Alert("wave_stuck", wave.wave_number, message, resume, blame)
+
+
+def _is_passed_over(wave: WaveProgress) -> bool:
+    """Whether the batches of a derived wave wait while none of them is at work: how 35 of 45 once waited for ever."""
+    at_work = sum(wave.batches.get(status, 0) for status in LEASED)
+    return wave.kind is WaveKind.DERIVED and bool(wave.batches.get(BatchStatus.PENDING, 0)) and not at_work
 
 
 def moment(value: datetime | None) -> str | None:

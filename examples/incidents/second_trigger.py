@@ -38,7 +38,8 @@ from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime import clock
 from waveimport.runtime.bundling import bundle_job
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, RunResult, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator
 from waveimport.store import journal

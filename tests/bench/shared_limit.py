@@ -25,7 +25,8 @@ from waveimport.core.settings import NetSuiteSettings
 from waveimport.errors import SourceError
 from waveimport.netsuite.client import SuiteQLClient
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
 

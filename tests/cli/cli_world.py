@@ -13,7 +13,8 @@ from waveimport.cli.main import run
 from waveimport.core.settings import Settings
 from waveimport.core.waves import Trigger
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, RunResult, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.simulator.handle import Simulator
 from waveimport.store.transactions import Database
 

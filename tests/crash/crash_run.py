@@ -42,7 +42,8 @@ from waveimport.core.multiset import digest
 from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
 from waveimport.errors import ExitCode
 from waveimport.runtime import importer, sharing
-from waveimport.runtime.importer import RunOptions, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions
 from waveimport.store import audit, landed, schema, transactions
 from waveimport.store.destination import Target
 from waveimport.store.engine import open_engine

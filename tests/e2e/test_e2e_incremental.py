@@ -15,7 +15,8 @@ from project import DEEP, SMALL, Project, of_one_database, plain_query, simulate
 
 from waveimport.errors import ExitCode
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, RunResult, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.simulator.changes import Changes
 from waveimport.simulator.dataset import build
 from waveimport.simulator.faults import Fault, FaultKind, Faults

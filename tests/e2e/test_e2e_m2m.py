@@ -10,7 +10,8 @@ from project import SMALL, Project, of_one_database
 from waveimport.errors import ExitCode
 from waveimport.runtime import clock
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions
 from waveimport.simulator.faults import Fault, FaultKind, Faults, Resource
 from waveimport.simulator.handle import Simulator
 

@@ -19,7 +19,8 @@ from project import wait_for
 from waveimport.errors import ExitCode
 from waveimport.runtime import clock, coordinator
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, RunResult, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.runtime.single_flight import machine_id
 
 HOUR_SECONDS = 3600

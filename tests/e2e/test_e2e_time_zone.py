@@ -12,7 +12,8 @@ from project import SMALL, Project, simulated
 
 from waveimport.errors import ExitCode
 from waveimport.runtime.config import load_settings
-from waveimport.runtime.importer import RunOptions, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.options import RunOptions
 from waveimport.simulator.faults import Faults
 from waveimport.simulator.handle import Simulator, records_toml
 

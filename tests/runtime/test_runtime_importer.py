@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from waveimport.core.limits import Limits
 from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSettings, Settings
+from waveimport.core.waves import Trigger
 from waveimport.errors import (
     ConfigChanged,
     DiskFull,
@@ -27,7 +28,9 @@ from waveimport.errors import (
 )
 from waveimport.runtime import coordinator, importer
 from waveimport.runtime.coordinator import Stop
-from waveimport.runtime.importer import RunOptions, RunResult, credential_fingerprint, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.opening import credential_fingerprint
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.runtime.single_flight import FileGuard, lock_path
 from waveimport.runtime.stop import StopSwitch
 from waveimport.store import jobs, waves
@@ -420,7 +423,7 @@ def test_a_run_that_is_cancelled_meanwhile_ends_incomplete(runs: Runs) -> None:
         if "COUNT(" not in sql:
             database = Database.open(runs.settings.database.url, sleep=lambda seconds: True)
             (job,) = database.run(lambda connection: jobs.list_jobs(connection))
-            database.run(lambda connection: jobs.cancel_job(connection, job.job_id, trigger=importer.Trigger.MANUAL))
+            database.run(lambda connection: jobs.cancel_job(connection, job.job_id, trigger=Trigger.MANUAL))
             database.close()
 
     runs.source.before = cancel

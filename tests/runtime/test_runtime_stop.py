@@ -14,7 +14,9 @@ from waveimport.core.settings import DatabaseSettings, NetSuiteSettings, RunSett
 from waveimport.errors import DatabaseBusy, DatabaseDown, ExitCode
 from waveimport.runtime import importer, single_flight
 from waveimport.runtime.coordinator import Outcome, Stop
-from waveimport.runtime.importer import RunOptions, RunResult, open_database, run_import
+from waveimport.runtime.importer import run_import
+from waveimport.runtime.opening import open_database
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.runtime.single_flight import WriteLock
 from waveimport.runtime.stop import StopSwitch
 from waveimport.store import lease

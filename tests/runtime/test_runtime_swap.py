@@ -17,6 +17,7 @@ from test_runtime_importer import Client, Runs
 
 from waveimport.core.names import beside_name, is_swap_name
 from waveimport.core.settings import DatabaseSettings, Refresh, Settings
+from waveimport.core.waves import Trigger
 from waveimport.core.why import explain
 from waveimport.errors import ExitCode, QueryRefused, TableClash, TablesInUse
 from waveimport.runtime import importer
@@ -215,7 +216,7 @@ def test_what_another_job_has_read_is_dropped_and_never_put_in_place(runs: SwapR
     failed = runs()
     first = runs.beside()
     if how == "cancelled":
-        cancel_import(runs.settings, str(failed.job_id), trigger=importer.Trigger.MANUAL)
+        cancel_import(runs.settings, str(failed.job_id), trigger=Trigger.MANUAL)
     runs.source.execute("UPDATE orders SET memo = 'again' WHERE id = 9")
     again = runs(full=True)
     assert again.exit_code is ExitCode.INCOMPLETE

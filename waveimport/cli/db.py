@@ -16,7 +16,7 @@ def command() -> None:
 def upgrade(app: App) -> None:
     """Create the coordination tables, or bring older ones to this program's version; safe to run again."""
     settings = app.settings(secrets=False)
-    from waveimport.runtime.importer import open_database
+    from waveimport.runtime.opening import open_database
     from waveimport.runtime.single_flight import FileGuard, lock_path
     from waveimport.store import schema
     from waveimport.store.engine import sqlite_path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from waveimport.cli.demo_account import DemoAccount
     from waveimport.cli.demo_folder import DemoFolder
     from waveimport.core.settings import Settings
-    from waveimport.runtime.importer import RunResult
+    from waveimport.runtime.options import RunResult
     from waveimport.runtime.stop import StopSwitch
 
 DEFAULT_FOLDER: Final = Path("waveimport-demo")
@@ -98,7 +98,8 @@ def _listening(switch: "StopSwitch", account: "DemoAccount") -> Iterator[None]:
 def _import(app: App, settings: "Settings", switch: "StopSwitch", *, bars: bool) -> "RunResult":
     from waveimport.cli.watch import Watcher
     from waveimport.core.waves import Trigger
-    from waveimport.runtime.importer import RunOptions, run_import
+    from waveimport.runtime.importer import run_import
+    from waveimport.runtime.options import RunOptions
 
     options = RunOptions(trigger=Trigger.MANUAL if sys.stdin.isatty() else Trigger.CRON)
     with Watcher(settings, bars=bars) as watcher:

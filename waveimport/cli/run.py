@@ -68,8 +68,9 @@ def command(
     from dataclasses import replace
 
     from waveimport.cli.watch import Watcher
-    from waveimport.runtime.importer import RunOptions, run_import
+    from waveimport.runtime.importer import run_import
     from waveimport.runtime.notify import Event, Notifier
+    from waveimport.runtime.options import RunOptions
     from waveimport.runtime.stop import StopSwitch
     from waveimport.runtime.tracing import from_environment
 

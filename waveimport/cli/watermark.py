@@ -101,7 +101,7 @@ def reset(app: App, record: str) -> None:
 def _open(app: App, record: str) -> "Database":
     """Open the database for writing. Raises BadRecords for a record that has no cursor, or is not configured."""
     settings = app.settings(secrets=False)
-    from waveimport.runtime.importer import open_database
+    from waveimport.runtime.opening import open_database
     from waveimport.store import schema
 
     cursors = [one.name for one in settings.records if one.cursor is not None]

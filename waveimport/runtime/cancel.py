@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from waveimport.core.settings import Settings
 from waveimport.core.waves import JobStatus, Trigger
 from waveimport.errors import DatabaseDown, DatabaseError, UnknownJob
-from waveimport.runtime.importer import open_database
+from waveimport.runtime.opening import open_database
 from waveimport.store import jobs, overview, schema
 from waveimport.store.destination import raise_fence
 from waveimport.store.engine import sqlite_path

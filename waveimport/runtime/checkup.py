@@ -23,7 +23,7 @@ from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.narrowing import DELETED, DELETED_MEND
 from waveimport.netsuite.suiteql import trial_query
 from waveimport.runtime import clock
-from waveimport.runtime.importer import credential_fingerprint, open_database
+from waveimport.runtime.opening import credential_fingerprint, open_database
 from waveimport.runtime.single_flight import FileGuard, lock_path
 from waveimport.store import accounts, schema
 from waveimport.store.engine import public_name, sqlite_path

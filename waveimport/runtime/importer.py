@@ -4,134 +4,52 @@
 nothing was begun.
 """
 
-import hashlib
 import logging
 import random
-import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
 
 from structlog.contextvars import bound_contextvars
 
-from waveimport.core.fingerprint import config_hash, redacted_text
-from waveimport.core.graph import PlannedWave, plan_waves, select
-from waveimport.core.increments import Since, family
-from waveimport.core.settings import RecordSettings, Refresh, Settings
-from waveimport.core.swaps import roots_to_swap
-from waveimport.core.waves import UNFINISHED_JOB, BatchStatus, JobStatus, Trigger
+from waveimport.core.graph import select
+from waveimport.core.settings import Settings
+from waveimport.core.waves import UNFINISHED_JOB, JobStatus
 from waveimport.errors import (
     DatabaseBusy,
     ExitCode,
     Fenced,
     JobCancelled,
     LoginRefused,
-    ModeConflict,
-    TableClash,
     WaveImportError,
 )
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
 from waveimport.netsuite.client import TOKEN_SECONDS_MAX, SuiteQLClient
 from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
+from waveimport.runtime.destination import Destination
 from waveimport.runtime.fetcher import Fetcher
+from waveimport.runtime.job_choice import JobChoice, Plan, plan_of
+from waveimport.runtime.opening import credential_fingerprint, open_database
+from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.runtime.reconciliation import reconcile
 from waveimport.runtime.sharing import AccountShare
-from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
-from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
+from waveimport.runtime.since import targets_of
+from waveimport.runtime.single_flight import FileGuard, lock_path, machine_id, owner_name
 from waveimport.runtime.stop import StopSwitch
 from waveimport.runtime.swap import Swaps
 from waveimport.runtime.tracing import OFF, Tracing
-from waveimport.runtime.writer import Place, Writer
-from waveimport.store import accounts, batches, debts, jobs, lease, overview, schema, watermarks
-from waveimport.store.destination import (
-    Upsert,
-    check_owner,
-    ensure_tables,
-    known_columns,
-    packet_bytes,
-    raise_fence,
-    remember_columns,
-)
+from waveimport.runtime.writer import Writer
+from waveimport.store import accounts, batches, jobs, lease, schema
 from waveimport.store.engine import sqlite_path
-from waveimport.store.jobs import Job, NewJob
+from waveimport.store.jobs import Job
 from waveimport.store.lease import Held, Holder, Lease
-from waveimport.store.removal import removers
-from waveimport.store.swap import check_replaceable, is_to_be_tried_again
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
 
 CLIENT_ATTEMPTS = 5
 STEP_MARGIN_SECONDS = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What the person or the cron line asked for, see `waveimport run --help`."""
-
-    trigger: Trigger = Trigger.MANUAL
-    full: bool = False
-    incremental: bool = False
-    records: tuple[str, ...] | None = None
-    retry_failed: bool = False
-    adopt_config: bool = False
-    max_runtime_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run ended: the exit code, the job it worked on (None for none), one line for stderr, the error if any."""
-
-    exit_code: ExitCode
-    job_id: str | None = None
-    message: str | None = None
-    error: WaveImportError | None = None
-    stepped_aside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What this configuration and these options would make of a job."""
-
-    records: tuple[RecordSettings, ...]
-    waves: tuple[PlannedWave, ...]
-    text: str
-    hash: str
-
-
-def credential_fingerprint(settings: Settings) -> str:
-    """Return what tells one set of credentials from another and reveals none of them."""
-    netsuite = settings.netsuite
-    parts = (
-        netsuite.auth,
-        netsuite.consumer_key,
-        netsuite.consumer_secret,
-        netsuite.token_id,
-        netsuite.token_secret,
-        netsuite.client_id,
-        netsuite.certificate_id,
-        netsuite.private_key,
-        netsuite.algorithm,
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def open_database(settings: Settings, *, switch: StopSwitch | None = None) -> Database:
-    """Open the coordination database for writing, with the lock and the patience that this process has for it."""
-    return _open(settings.database.url, settings, switch)
-
-
-def _open(url: str, settings: Settings, switch: StopSwitch | None) -> Database:
-    file = sqlite_path(url)
-    how: dict[str, Any] = {"jitter": random.random}
-    if file is not None:
-        how["write_lock"] = WriteLock(file, stopped=lambda: switch is not None and switch.thrown is not None)
-    if switch is not None:
-        how["sleep"] = switch.sleep
-    return Database.open(url, **how)
 
 
 def run_import(
@@ -150,7 +68,7 @@ def run_import(
     """
     switch = switch or StopSwitch()
     chosen = select(settings.records, options.records)
-    plan = _plan(settings, chosen)
+    plan = plan_of(settings, chosen)
     try:
         return _run(settings, options, plan, switch, on_turn, tracing)
     except DatabaseBusy:
@@ -163,7 +81,7 @@ def run_import(
 def _run(
     settings: Settings,
     options: RunOptions,
-    plan: _Plan,
+    plan: Plan,
     switch: StopSwitch,
     on_turn: Callable[[str], None],
     tracing: Tracing,
@@ -183,11 +101,6 @@ def _run(
         writer = Writer(database)
         stack.callback(writer.close)
         return _Run(settings, options, plan, writer, guard, switch, on_turn, tracing, stack).go()
-
-
-def _plan(settings: Settings, records: Sequence[RecordSettings]) -> _Plan:
-    text = redacted_text(settings)
-    return _Plan(tuple(records), plan_waves(records), text, config_hash(text))
 
 
 def _step_aside(database: Database, settings: Settings, guard: FileGuard) -> RunResult | None:
@@ -216,7 +129,7 @@ class _Run:
         self,
         settings: Settings,
         options: RunOptions,
-        plan: _Plan,
+        plan: Plan,
         writer: Writer,
         guard: FileGuard,
         switch: StopSwitch,
@@ -226,14 +139,14 @@ class _Run:
     ) -> None:
         self.settings = settings
         self.options = options
-        self.plan = plan
         self.writer = writer
         self.holder = Holder(owner_name(), machine_id(), guard.identity)
+        self.choice = JobChoice(settings, options, plan, writer, self.holder.owner)
         self.switch = switch
         self.on_turn = on_turn
         self.tracing = tracing
         self.stack = stack
-        self.destination = writer.database
+        self.destination = Destination(settings, writer, switch, stack)
         self.share: AccountShare | None = None
 
     def go(self) -> RunResult:
@@ -251,17 +164,17 @@ class _Run:
                 help="mend them, then `waveimport check` asks once and lets runs go on",
             )
         newest = self.writer.transact(lambda connection: jobs.newest_job(connection, self.settings.profile))
-        create = self._must_create(newest)
+        create = self.choice.must_create(newest)
         if create is None:
             return RunResult(ExitCode.OK, None if newest is None else newest.job_id, "no failed batches")
-        self._prepare_destination()
+        self.destination.prepare(self.choice.plan.records)
         if self.switch.thrown is not None:
             return _stopped(self.switch.thrown, None if newest is None else newest.job_id)
         if not create and newest is not None:
-            self._check_filled(newest)
+            self.destination.check_filled(newest, self.choice.plan.records)
         if create and newest is not None and newest.status is JobStatus.FAILED:
-            self._fence_off(newest)
-        job = self._create() if create or newest is None else newest
+            self.destination.fence_off(newest)
+        job = self.choice.create(self.destination.database) if create or newest is None else newest
         if job.status not in UNFINISHED_JOB and job.status is not JobStatus.FAILED:
             return RunResult(ExitCode.OK, job.job_id, "another run completed the job meanwhile")
         taken = self.writer.transact(
@@ -292,158 +205,6 @@ class _Run:
             tell(int(result.exit_code))
             return result
 
-    # --- which job ----------------------------------------------------------------------------------------------
-
-    def _must_create(self, newest: Job | None) -> bool | None:
-        """Return whether to create a job (True) or go on with the newest (False); None when nothing is to be done.
-
-        Raises ModeConflict or ConfigChanged.
-        """
-        options = self.options
-        if newest is None or newest.status in (JobStatus.COMPLETED, JobStatus.CANCELLED):
-            return None if options.retry_failed else True
-        if newest.status is JobStatus.FAILED and not options.retry_failed and not self._again_in_place(newest):
-            return True
-        other = "incremental" if options.full else "full" if options.incremental else None
-        if newest.status is not JobStatus.FAILED and newest.mode == other:
-            raise ModeConflict(
-                f"the unfinished job {newest.job_id} is {newest.mode}",
-                help=f"finish it with `waveimport run`, or end it with `waveimport cancel {newest.job_id}`",
-            )
-        if options.records is not None and set(options.records) != set(newest.selection or ()):
-            was = "all records" if newest.selection is None else ", ".join(newest.selection)
-            raise ModeConflict(
-                f"the unfinished job {newest.job_id} imports {was}",
-                help=f"finish it with `waveimport run`, or end it with `waveimport cancel {newest.job_id}`",
-            )
-        if newest.selection is not None:
-            self.plan = _plan(self.settings, select(self.settings.records, newest.selection))
-        if newest.config_hash != self.plan.hash:
-            # Told before anything is written; what counts is asked again under the lease.
-            self.writer.transact(lambda connection: adoption.check(connection, newest, self._binding(), leased=False))
-        return False
-
-    def _again_in_place(self, failed: Job) -> bool:
-        """Whether a failed job is gone on with: the first full import, of which nothing may be left out, and once one
-        that is to swap. The failed batches of others are owed, and the next job carries them beside what has changed
-        since."""
-        if self.options.full or self.options.incremental:
-            return False
-        return self.writer.transact(
-            lambda connection: (
-                (
-                    debts.is_first(connection, failed.job_id)
-                    or (failed.config_hash == self.plan.hash and is_to_be_tried_again(connection, failed.job_id))
-                )
-                and batches.has_unskipped_failure(connection, failed.job_id)
-            )
-        )
-
-    def _fence_off(self, failed: Job) -> None:
-        """Let no page of a failed job's lost workers land any more, in a destination of its own: what the next job
-        reads is newer."""
-        if self.destination is self.writer.database:
-            return
-        claims = self.writer.transact(
-            lambda connection: overview.taken_back(connection, failed.job_id, BatchStatus.FAILED)
-        )
-        self.destination.run(
-            lambda connection: [
-                raise_fence(connection, failed.job_id, batch_id, attempt + 1) for batch_id, attempt in claims
-            ]
-        )
-
-    def _binding(self) -> adoption.Binding:
-        return adoption.Binding(
-            text=self.plan.text,
-            hash=self.plan.hash,
-            waves=self.plan.waves,
-            allowed=self.options.adopt_config,
-            where=self.settings.path or None,
-            owner=self.holder.owner,
-        )
-
-    def _create(self) -> Job:
-        settings, records = self.settings, self.plan.records
-        filled = filled_records(self.destination, targets_of(settings, records))
-        since = {}
-        if not self.options.full:
-            since = since_of_new_job(settings, records, self.plan.text, self.writer.database, filled)
-        # Time-ordered, and readable by the person who has to type it.
-        job_id = f"import_{clock.utc_now():%Y%m%d%H%M%S%f}_{secrets.token_hex(4)}"
-        new = NewJob(
-            job_id=job_id,
-            profile=self.settings.profile,
-            mode="incremental" if since or self.options.incremental else "full",
-            config_hash=self.plan.hash,
-            config_text=self.plan.text,
-            selection=self.options.records,
-            waves=self.plan.waves,
-            since=since,
-            keep=self._kept_watermarks(since),
-            incremental=tuple(one.name for name in since for one in family(name, records)),
-            swapped=roots_to_swap(records, incremental=since, filled=filled),
-        )
-        job = self.writer.transact(lambda connection: jobs.create_job(connection, new))
-        if job.job_id == job_id and self.writer.place is not None:
-            # Nobody but this job writes into tables that were empty before it was made.
-            for name, remover in self.writer.place.removers.items():
-                remover.nothing_before = name not in filled
-        return job
-
-    def _kept_watermarks(self, since: Mapping[str, Since]) -> tuple[str, ...]:
-        """Return the records whose watermarks outlive the making of a job: those that it reads by them, and those that
-        it does not touch."""
-        touched = {record.name for record in self.plan.records}
-        untouched = [record.name for record in self.settings.records if record.name not in touched]
-        return (*untouched, *since, *(name for one in since.values() for name in one.below))
-
-    # --- the destination ----------------------------------------------------------------------------------------
-
-    def _prepare_destination(self) -> None:
-        """Create or check the destination tables, before a job is created: a clash leaves nothing behind."""
-        settings = self.settings
-        targets = targets_of(settings, self.plan.records)
-        apart = None
-        if settings.destination is not None and not settings.one_database:
-            apart = _open(settings.destination.url, settings, self.switch)
-            self.stack.callback(apart.close)
-            # Undone in reverse: what is landing must end before its database is closed.
-            self.stack.callback(self.writer.close)
-            self.destination = apart
-
-        swapped = [target for target in targets if target.record.refresh is Refresh.SWAP]
-
-        def prepare(connection: Any) -> Place:
-            if swapped:
-                check_replaceable(connection, swapped)
-            ensure_tables(connection, targets, fence=apart is not None, known=known)
-            upserts = {target.record.name: Upsert(connection, target) for target in targets}
-            return Place(upserts, packet_bytes(connection), apart, removers(connection, targets))
-
-        profile, where = settings.profile, "" if apart is None else apart.name
-        self.writer.transact(lambda connection: check_owner(connection, targets, profile=profile, destination=where))
-        known = self.writer.transact(
-            lambda connection: known_columns(connection, targets, profile=profile, destination=where)
-        )
-        place = self.writer.transact(prepare) if apart is None else apart.run(prepare)
-        self.writer.transact(
-            lambda connection: remember_columns(connection, targets, profile=profile, destination=where)
-        )
-        self.writer.prepare(place)
-
-    def _check_filled(self, job: Job) -> None:
-        """Raise TableClash where a table was emptied or dropped of which an unfinished job reads only the changes."""
-        since = self.writer.transact(lambda connection: watermarks.since_of(connection, job.job_id))
-        targets = [one for one in targets_of(self.settings, self.plan.records) if one.record.name in since]
-        filled = filled_records(self.destination, targets)
-        for target in targets:
-            if target.record.name not in filled:
-                raise TableClash(
-                    f"table `{target.table}` is empty, and the unfinished job {job.job_id} reads only what has changed",
-                    help=f"end it with `waveimport cancel {job.job_id}`; the next run fills the table again",
-                )
-
     # --- under the lease ----------------------------------------------------------------------------------------
 
     def _under_lease(self, job: Job, held: Lease) -> RunResult:
@@ -451,7 +212,7 @@ class _Run:
             log.info("took over from %s", held.took_over)
         ended: str | None = "by a fault of ours"
         try:
-            adoption.bind(self.writer, held, self._binding())
+            adoption.bind(self.writer, held, self.choice.binding())
             if job.status is JobStatus.FAILED or self.options.retry_failed:
                 count = self.writer.transact(
                     lambda connection: jobs.retry_failed(
@@ -469,7 +230,11 @@ class _Run:
                 swaps.clear()
             if outcome.status is JobStatus.COMPLETED and self.settings.run.reconcile:
                 difference = reconcile(
-                    self.writer, held, targets_of(self.settings, self.plan.records), client, self.destination
+                    self.writer,
+                    held,
+                    targets_of(self.settings, self.choice.plan.records),
+                    client,
+                    self.destination.database,
                 )
             ended = _ending(outcome)
         except JobCancelled as error:
@@ -488,9 +253,9 @@ class _Run:
         return self._result(job, outcome, swaps)
 
     def _swaps(self, held: Lease) -> Swaps:
-        where = "" if self.destination is self.writer.database else self.destination.name
-        targets = targets_of(self.settings, self.plan.records)
-        return Swaps(self.writer, self.destination, held, targets, profile=self.settings.profile, where=where)
+        where = "" if self.destination.database is self.writer.database else self.destination.database.name
+        targets = targets_of(self.settings, self.choice.plan.records)
+        return Swaps(self.writer, self.destination.database, held, targets, profile=self.settings.profile, where=where)
 
     def _release(self, held: Lease, ended: str | None = None) -> None:
         self.writer.be_patient(0.0)
@@ -513,8 +278,8 @@ class _Run:
         )
         self.stack.callback(client.close)
         derived: dict[str, list[tuple[str, int]]] = {}
-        records = {record.name: record for record in self.plan.records}
-        for wave in self.plan.waves:
+        records = {record.name: record for record in self.choice.plan.records}
+        for wave in self.choice.plan.waves:
             for name in wave.records:
                 parent = records[name].derived_from
                 if parent is not None:

@@ -21,7 +21,7 @@ from waveimport.netsuite.client import SuiteQLClient
 from waveimport.netsuite.narrowing import changed
 from waveimport.netsuite.suiteql import bounds_query
 from waveimport.runtime import clock
-from waveimport.runtime.importer import credential_fingerprint
+from waveimport.runtime.opening import credential_fingerprint
 from waveimport.runtime.since import filled_records, since_of_new_job, targets_of
 from waveimport.store import accounts, jobs, watermarks
 from waveimport.store.destination import NUMERIC_DIGITS, check_tables, known_columns

@@ -11,7 +11,7 @@ from waveimport.core.settings import Settings
 from waveimport.core.waves import Trigger
 from waveimport.errors import DatabaseDown, DatabaseError
 from waveimport.runtime import clock
-from waveimport.runtime.importer import open_database
+from waveimport.runtime.opening import open_database
 from waveimport.store import pruning, schema
 from waveimport.store.engine import sqlite_path
 from waveimport.store.pruning import Rows

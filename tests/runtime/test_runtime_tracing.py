@@ -71,14 +71,18 @@ def test_a_run_is_a_trace_of_its_batches_and_their_requests(database: Database, 
     with spans.tracing.run("import_1", "p", "full") as ended:
         world.coordinator().run()
         ended(0)
-    world.close()
     (run,) = spans.named("waveimport.run")
     assert dict(run.attributes) == {
         "waveimport.job": "import_1", "waveimport.profile": "p", "waveimport.mode": "full", "waveimport.exit_code": 0,
     }  # fmt: skip
+    # The job is completed by the last page's commit; the thread that fetched it says so a moment later.
+    until = time.monotonic() + 10
+    made = world.query("SELECT COUNT(*) FROM wave_batches")[0][0]
+    while len(spans.named("waveimport.batch")) < made and time.monotonic() < until:
+        time.sleep(0.01)
     batches = {span.attributes["waveimport.batch"]: span for span in spans.named("waveimport.batch")}
     assert {span.parent.span_id for span in batches.values()} == {run.context.span_id}
-    assert len(batches) == world.query("SELECT COUNT(*) FROM wave_batches")[0][0]
+    assert len(batches) == made
     assert dict(batches["1/order/0000000"].attributes) == {
         "waveimport.job": "import_1", "waveimport.wave": 1, "waveimport.batch": "1/order/0000000",
         "waveimport.attempt": 1, "waveimport.record": "order", "waveimport.kind": "range",
@@ -94,6 +98,7 @@ def test_a_run_is_a_trace_of_its_batches_and_their_requests(database: Database, 
         "url.path": "/x/suiteql", "waveimport.request_id": "r0", "http.response.status_code": 200,
     }  # fmt: skip
     assert run.resource.attributes["service.name"] == "waveimport"
+    world.close()
 
 
 def test_a_refused_batch_is_an_error_of_its_kind_without_its_words(database: Database, spans: Spans) -> None:

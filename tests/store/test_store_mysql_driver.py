@@ -4,7 +4,9 @@ import ssl
 
 import pytest
 from pymysql.connections import Connection
+from pymysql.converters import escape_string
 
+from waveimport.store.destination import _ESCAPED
 from waveimport.store.mysql_driver import QuickConnection
 from waveimport.store.transactions import Database
 
@@ -31,3 +33,10 @@ def test_what_is_to_be_checked_is_left_to_pymysql() -> None:
 def test_the_database_connects_by_it(mysql_database: Database) -> None:
     with mysql_database.engine.connect() as connection:
         assert isinstance(connection.connection.dbapi_connection, QuickConnection)
+
+
+def test_what_is_looked_for_is_what_the_driver_escapes() -> None:
+    """One look decides for all texts of a column."""
+    for number in (*range(0x500), 0x2028, 0xFF07, 0x1F600):
+        sign = chr(number)
+        assert bool(_ESCAPED.search(f"a{sign}b")) == (escape_string(sign) != sign), hex(number)

@@ -6,8 +6,10 @@ four keys on MySQL as they are on SQLite and at the source.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import delete, func, inspect, select, text
@@ -401,10 +403,8 @@ class Upsert:
         start = 0
         while start < len(rows):
             size = self._size(len(rows) - start)
-            flat: list[Any] = [job_id, clock]
-            for row in rows[start : start + size]:
-                flat.extend(row)
-            connection.exec_driver_sql(self._statement(size), tuple(flat))
+            flat = (job_id, clock, *chain.from_iterable(rows[start : start + size]))
+            connection.exec_driver_sql(self._statement(size), flat)
             start += size
 
     def _size(self, left: int) -> int:
@@ -415,37 +415,62 @@ class Upsert:
         return self._chunk if left >= self._chunk else 1 << (left.bit_length() - 1)
 
     def _execute_mysql(self, connection: Connection, rows: Sequence[Row], job_id: str, packet_bytes: int) -> None:
+        if not rows:
+            return
+        room = packet_bytes - len(self._head) - len(self._tail) - 1024
+        send = connection.execution_options(no_parameters=True)
+        rendered = self._rendered(rows, job_id)
+        for start in range(0, len(rendered), MYSQL_ROWS_A_STATEMENT):
+            part = rendered[start : start + MYSQL_ROWS_A_STATEMENT]
+            values = ", ".join(part)
+            for chunk in (values,) if _fits(values, room) else self._chunks(part, room):
+                send.exec_driver_sql(self._head + chunk + self._tail)
+
+    def _rendered(self, rows: Sequence[Row], job_id: str) -> list[str]:
+        """Return each row as it stands behind VALUES. Column by column, with one look at all texts of a column for what
+        must be escaped, it takes less than half of the time that it takes value by value."""
         # Not a part of every command's start.
         from pymysql.converters import escape_string
 
-        lead = f"('{escape_string(job_id)}', {self._clock}, "
-        room = packet_bytes - len(self._head) - len(self._tail) - 1024
-        bare = self._bare
-        send = connection.execution_options(no_parameters=True)
+        columns = []
+        for values, plain in zip(zip(*rows, strict=True), self._bare, strict=True):
+            if plain:
+                columns.append(["NULL" if value is None else str(value) for value in values])
+                continue
+            texts = [None if value is None else str(value) for value in values]
+            if _ESCAPED.search("".join(filter(None, texts))):
+                texts = [None if text is None else escape_string(text) for text in texts]
+            columns.append(["NULL" if text is None else f"'{text}'" for text in texts])
+        lead = f"('{escape_string(job_id)}', {self._clock}, ".replace("%", "%%")
+        row = lead + ", ".join(["%s"] * self._width) + ")"
+        return [row % values for values in zip(*columns, strict=True)]
+
+    def _chunks(self, rendered: Sequence[str], room: int) -> Iterator[str]:
+        """Yield the rows in parts that fit a packet. Raises BadData for a row that fits none."""
         parts: list[str] = []
         size = 0
-        for row in rows:
-            fields = [
-                "NULL" if value is None else (str(value) if plain else f"'{escape_string(str(value))}'")
-                for value, plain in zip(row, bare, strict=True)
-            ]
-            rendered = lead + ", ".join(fields) + ")"
-            # A character is at most four bytes; the exact length is taken only where that bound does not decide.
-            length = len(rendered) if rendered.isascii() else len(rendered.encode("utf-8"))
+        for row in rendered:
+            length = len(row) if row.isascii() else len(row.encode("utf-8"))
             if length > room:
                 raise BadData(
                     f"a row of `{self.target.table}` is {length:,} bytes, more than the server takes at once",
                     help="raise max_allowed_packet on the server",
                 )
-            if size + length + 2 > room or len(parts) == MYSQL_ROWS_A_STATEMENT:
-                send.exec_driver_sql(self._head + ", ".join(parts) + self._tail)
+            if size + length + 2 > room:
+                yield ", ".join(parts)
                 parts, size = [], 0
-            parts.append(rendered)
+            parts.append(row)
             size += length + 2
-        if parts:
-            send.exec_driver_sql(self._head + ", ".join(parts) + self._tail)
+        yield ", ".join(parts)
 
 
+def _fits(values: str, room: int) -> bool:
+    """Whether a text is of at most `room` bytes; its exact length is taken only where a bound does not decide."""
+    return 4 * len(values) <= room or (len(values) if values.isascii() else len(values.encode("utf-8"))) <= room
+
+
+_ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
+"""What PyMySQL's `escape_string` changes."""
 _BARE = frozenset({ColumnKind.INTEGER, ColumnKind.BOOLEAN, ColumnKind.DECIMAL})
 
 

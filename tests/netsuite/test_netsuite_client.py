@@ -742,7 +742,7 @@ def test_clock_skew_is_told_from_the_date_of_the_last_reply(server: ScriptedServ
 def test_no_secret_is_logged_whatever_the_level(
     server: ScriptedServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="waveimport")
     server.script = [TOO_MANY, reset, page]
     make_client().query("SELECT secretcolumn FROM customer")
     assert "Concurrent request limit exceeded" in caplog.text
@@ -756,7 +756,7 @@ def test_each_request_has_an_id_of_its_own_that_its_lines_bear(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="waveimport")
     bound: list[tuple[str, object]] = []
 
     def note(record: logging.LogRecord) -> bool:
@@ -808,7 +808,7 @@ def test_the_last_request_is_left_bound_only_for_a_caller_that_asks_for_it(make_
 def test_an_operation_id_that_is_none_is_not_logged(
     server: ScriptedServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="waveimport")
     server.script = [reply(200, json.dumps(PAGE).encode(), X_N_OperationId="a b")]
     make_client().query(SQL)
     assert "operation_id" not in caplog.records[-1].__dict__

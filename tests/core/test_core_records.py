@@ -319,13 +319,16 @@ def test_reply_keys_are_unique_whatever_the_columns_are_called() -> None:
 
 # --- the fast reader against the slow one -----------------------------------------------------------------------
 
-digits = st.text("0123456789.-+eE", min_size=1, max_size=24)
+digits = st.text("0123456789.,-+eE", min_size=1, max_size=24)
+short = st.decimals(-99999, 99999, places=2).map(lambda value: f"{value.normalize():f}")
 numbers = st.one_of(
     digits,
     st.integers(-(2**64), 2**64).map(str),
     st.decimals(allow_nan=True, allow_infinity=True).map(str),
     st.floats().map(str),
     st.builds("{}.{}".format, st.integers(-(2**54), 2**54), st.integers(0, 100)),
+    short,
+    st.sampled_from(["-0", "-0.0", "-0.00", "0.0", "-0.5", "1,2", "1,", ",", "12.", ".5", "-.5"]),
 )
 moments = st.one_of(
     st.dates().map(str),
@@ -339,7 +342,7 @@ scalars = st.one_of(
 fitting = {
     "name": st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
     "flag": st.sampled_from("TF"),
-    "amount": st.decimals(-99999, 99999, places=2).map(str),
+    "amount": st.decimals(-99999, 99999, places=2).map(str) | short,
     "rate": st.floats(allow_nan=False, allow_infinity=False).map(repr),
     "day": st.dates().map(str),
     "changed": st.datetimes().map(lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S").zfill(19)),
@@ -365,6 +368,8 @@ def slow(reply: bytes) -> Page | type[SourceError]:
 @example([{"number": "1e-999999999"}])
 @example([{"number": "null"}, {"rate": "null"}, {"rate": "nan"}])
 @example([{"flag": "1"}, {"flag": "true"}])
+@example([{"amount": "1,2"}, {"amount": "3.50"}])
+@example([{"amount": "-0"}, {"amount": "-0.0"}, {"amount": "1.5"}, {"amount": "7"}])
 def test_the_fast_reader_never_differs_from_the_slow_one(rows: list[dict[str, Any]]) -> None:
     reply = body(*[{"id": str(number)} | row for number, row in enumerate(rows)])
     fast = READER._read_fast(reply)

@@ -251,17 +251,35 @@ def _decimals(precision: int, scale: int) -> ColumnConverter:
     digits = f"(?:0|[1-9][0-9]{{0,{whole - 1}}})" if whole else "0"
     decimals = rf"\.[0-9]{{{scale}}}" if scale else ""
     canonical = re.compile(rf"(?:{digits}|-(?!0(?:\.0*)?\Z){digits}){decimals}").fullmatch
+    # The values of a page in one look, each with a comma behind it: as they are to be, or with short fractions.
+    short = rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
+    all_canonical = re.compile(rf"(?:(?:{digits}|-(?!0(?:\.0*)?,){digits}){decimals},)*").fullmatch
+    all_short = re.compile(rf"(?:(?:{digits}|-(?!0(?:\.0*)?,){digits}){short},)*").fullmatch
+    point, whole_end = slice(-scale - 1, -scale), "." + "0" * scale
+
+    def padded(value: str) -> str:
+        if value[point] == ".":
+            return value
+        at = value.find(".")
+        return value + whole_end if at < 0 else value + "0" * (scale + 1 + at - len(value))
 
     def one(value: Value) -> Value:
         assert isinstance(value, str)
         # The usual irregularity is a short fraction (12.5 for 12.50); it needs no arithmetic.
         head, _, fraction = value.partition(".")
-        padded = f"{head}.{fraction:0<{scale}}" if scale else head
-        if len(fraction) <= scale and canonical(padded):
-            return padded
+        usual = f"{head}.{fraction:0<{scale}}" if scale else head
+        if len(fraction) <= scale and canonical(usual):
+            return usual
         return decimal_text(value, precision, scale)
 
     def convert_decimals(values: Sequence[Value]) -> Sequence[Value]:
+        texts: Sequence[str] = [value for value in values if value is not None]  # type: ignore[misc]  # the rest is str
+        joined = f"{','.join(texts)}," if texts else ""
+        whole_values = joined.count(",") == len(texts)
+        if whole_values and all_canonical(joined):
+            return values
+        if scale and whole_values and all_short(joined):
+            return [None if value is None else padded(value) for value in values]  # type: ignore[arg-type]  # str
         return [
             value if value is None or canonical(value) else one(value)  # type: ignore[arg-type]  # str, as above
             for value in values

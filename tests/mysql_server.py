@@ -63,10 +63,12 @@ def free_port() -> int:
 
 
 class PrivateServer:
-    """A server of our own in a folder of our own. `url` has no database; `kill`, `start`, `stop` as they say."""
+    """A server of our own in a folder of our own. `url` has no database; `kill`, `start`, `stop` as they say; `options`
+    are those of its daemon beside, or instead of, the ones that tests have."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options
         self.port = free_port()
         self.url = f"mysql+pymysql://root@127.0.0.1:{self.port}/"
         daemon = find("mariadbd", "mysqld")
@@ -101,6 +103,7 @@ class PrivateServer:
             "--innodb-flush-log-at-trx-commit=1",
             "--max-connections=100",
             "--skip-log-bin",
+            *self._options,
             *(["--user=root"] if os.getuid() == 0 else []),
         ]
         with (self.folder / "log").open("ab") as log:
@@ -115,6 +118,12 @@ class PrivateServer:
             except pymysql.err.Error:
                 time.sleep(0.05)  # a server says by no other means that it is ready
         raise NoServer(f"{self._daemon} did not answer within {START_SECONDS} s")
+
+    @property
+    def pid(self) -> int:
+        """The process of the started server."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """Kill the server as a power cut would."""
@@ -145,12 +154,12 @@ def server_url() -> Iterator[str]:
 
 
 @contextmanager
-def private_server() -> Iterator[PrivateServer]:
-    """Yield a started server of our own; it is gone afterwards. Raises NoServer."""
+def private_server(*options: str) -> Iterator[PrivateServer]:
+    """Yield a started server of our own, with these options; it is gone afterwards. Raises NoServer."""
     # Unix sockets have short names, so not below pytest's deep folders.
     folder = Path(tempfile.mkdtemp(prefix="wi-my-", dir=in_memory()))
     try:
-        server = PrivateServer(folder)
+        server = PrivateServer(folder, *options)
         try:
             server.start()
             yield server

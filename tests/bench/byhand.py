@@ -27,6 +27,9 @@ from page_server import LINE_COLUMNS, ORDER_COLUMNS, SUITEQL
 from pymysql.converters import escape_string
 
 PAGE = 1000
+GROUP = 5
+"""Pages in one commit, where so many are there."""
+Page = tuple[str, list[Any]]
 JOB = "by_hand"
 TYPES = {
     "sqlite": {"integer": "INTEGER", "boolean": "INTEGER", "text": "TEXT", "date": "TEXT", "timestamp": "TEXT"},
@@ -63,8 +66,8 @@ def decoder(columns: dict[str, str]) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(msgspec.defstruct("Reply", [("items", list[row])]), strict=False)  # type: ignore[valid-type]
 
 
-def sqlite_writer(path: str, bare: bool) -> Callable[[str, list[Any]], None]:
-    """Return what upserts a page into SQLite and commits it."""
+def sqlite_writer(path: str, bare: bool) -> Callable[[list[Page]], None]:
+    """Return what upserts pages into SQLite and commits them."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -88,22 +91,23 @@ def sqlite_writer(path: str, bare: bool) -> Callable[[str, list[Any]], None]:
             f" ON CONFLICT ({names[0]}) DO UPDATE SET {pairs}"
         )
 
-    def write(table: str, rows: list[Any]) -> None:
-        sql = statements.get((table, len(rows)))
-        if sql is None:
-            sql = statements[table, len(rows)] = statement(table, len(rows))
-        flat: list[Any] = [] if bare else [JOB, time.strftime("%Y-%m-%d %H:%M:%S")]
-        for row in rows:
-            flat.extend(msgspec.structs.astuple(row))
+    def write(pages: list[Page]) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(sql, flat)
+        for table, rows in pages:
+            sql = statements.get((table, len(rows)))
+            if sql is None:
+                sql = statements[table, len(rows)] = statement(table, len(rows))
+            flat: list[Any] = [] if bare else [JOB, time.strftime("%Y-%m-%d %H:%M:%S")]
+            for row in rows:
+                flat.extend(msgspec.structs.astuple(row))
+            connection.execute(sql, flat)
         connection.execute("COMMIT")
 
     return write
 
 
-def mysql_writer(url: str, bare: bool) -> Callable[[str, list[Any]], None]:
-    """Return what upserts a page into MySQL and commits it."""
+def mysql_writer(url: str, bare: bool) -> Callable[[list[Page]], None]:
+    """Return what upserts pages into MySQL and commits them."""
     parts = urlsplit(url)
     connection = pymysql.connect(
         host=parts.hostname,
@@ -111,7 +115,6 @@ def mysql_writer(url: str, bare: bool) -> Callable[[str, list[Any]], None]:
         user=parts.username,
         database=parts.path[1:],
         charset="utf8mb4",
-        autocommit=True,
         ssl_disabled=True,
     )
     cursor = connection.cursor()
@@ -136,13 +139,15 @@ def mysql_writer(url: str, bare: bool) -> Callable[[str, list[Any]], None]:
             return ["NULL" if value is None else str(value) for value in values]
         return ["NULL" if value is None else f"'{escape_string(value)}'" for value in values]
 
-    def write(table: str, rows: list[Any]) -> None:
-        head, tail, kinds = made[table]
-        by_column = zip(*map(msgspec.structs.astuple, rows), strict=True)
-        columns = [rendered(values, *kind) for values, kind in zip(by_column, kinds, strict=True)]
-        end = "" if bare else f", '{JOB}', UTC_TIMESTAMP(6)"
-        values = ", ".join([f"({', '.join(row)}{end})" for row in zip(*columns, strict=True)])
-        cursor.execute(head + values + tail)
+    def write(pages: list[Page]) -> None:
+        for table, rows in pages:
+            head, tail, kinds = made[table]
+            by_column = zip(*map(msgspec.structs.astuple, rows), strict=True)
+            columns = [rendered(values, *kind) for values, kind in zip(by_column, kinds, strict=True)]
+            end = "" if bare else f", '{JOB}', UTC_TIMESTAMP(6)"
+            values = ", ".join([f"({', '.join(row)}{end})" for row in zip(*columns, strict=True)])
+            cursor.execute(head + values + tail)
+        connection.commit()
 
     return write
 
@@ -186,12 +191,21 @@ def main() -> None:
         todo.put(page)
     rows = [0]
 
-    def write_all(write: Callable[[str, list[Any]], None]) -> None:
-        while (page := done.get()) is not None:
-            write(*page)
-            rows[0] += len(page[1])
+    def write_all(write: Callable[[list[Page]], None]) -> None:
+        last = False
+        while not last and (page := done.get()) is not None:
+            group = [page]
+            while len(group) < GROUP and not last:
+                try:
+                    page = done.get_nowait()
+                except queue.Empty:
+                    break
+                last = page is None
+                group += [] if last else [page]
+            write(group)
+            rows[0] += sum(len(items) for _, items in group)
 
-    def writer() -> Callable[[str, list[Any]], None]:
+    def writer() -> Callable[[list[Page]], None]:
         if mysql:
             return mysql_writer(told.url, told.bare)
         return sqlite_writer(str(Path(told.url.removeprefix("sqlite:///"))), told.bare)

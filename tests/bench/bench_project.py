@@ -143,12 +143,19 @@ def machine() -> dict[str, Any]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print a table to stderr, and JSON to stdout."""
+    table(rows)
+    print(json.dumps({"machine": machine(), "figures": rows}))
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Print a table to stderr."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[at]) for line in cells) for at in range(len(names))]
     for line in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), file=sys.stderr)
-    print(json.dumps({"machine": machine(), "figures": rows}))
+        print(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), file=sys.stderr, flush=True
+        )
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench_project import HERE, Cost, Databases, cost_of, databases, show, totals, waveimport, workplace, write_config
+from bench_project import (
+    HERE,
+    Cost,
+    Databases,
+    cost_of,
+    databases,
+    machine,
+    table,
+    totals,
+    waveimport,
+    workplace,
+    write_config,
+)
 from page_server import Served, null_rate, served
 
 
@@ -71,6 +83,7 @@ def compete(made: Databases, source: Served, threads: int, told: argparse.Namesp
     for _ in range(told.times):
         for name, words in contestants(made.kind, threads, told).items():
             one = measured.setdefault(name, Measured())
+            print(f"{made.kind}, {threads} in flight: {name}", file=sys.stderr, flush=True)
             with made.fresh() as url:
                 for of, command in zip(
                     (one.first, one.again), commands(name, words, url, source, threads, made.folder), strict=True
@@ -155,6 +168,12 @@ def profile(made: Databases, source: Served, threads: int) -> list[dict[str, Any
     ]  # fmt: skip
 
 
+def tell(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print what is known so far of a run that may take long."""
+    table(rows)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=125_000, help="each has four lines on average")
@@ -175,12 +194,12 @@ def main() -> None:
         for kind in told.database.split(","):
             with databases(kind, folder) as made:
                 for threads in map(int, told.in_flight.split(",")):
-                    rows += figures(kind, threads, source, compete(made, source, threads, told))
+                    rows += tell(figures(kind, threads, source, compete(made, source, threads, told)))
                     if told.profile:
-                        rows += profile(made, source, threads)
+                        rows += tell(profile(made, source, threads))
                 if told.dlt:
-                    rows.append(beside_dlt(made, told))
-    show(rows)
+                    rows += tell([beside_dlt(made, told)])
+    print(json.dumps({"machine": machine(), "figures": rows}))
 
 
 if __name__ == "__main__":

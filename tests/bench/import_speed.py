@@ -110,7 +110,8 @@ def figures(kind: str, threads: int, source: Served, measured: dict[str, Measure
     }
 
     def best(word: str, at: int) -> float:
-        return max(rate[at] for name, rate in rates.items() if name.startswith(word))
+        chosen = (rate[at] for name, rate in rates.items() if name.startswith(word) and not name.endswith("bare"))
+        return max(chosen)
 
     rows = []
     for name, one in measured.items():

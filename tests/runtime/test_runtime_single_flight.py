@@ -22,7 +22,7 @@ from waveimport.core.settings import (
 )
 from waveimport.errors import DatabaseBusy, LockUnusable
 from waveimport.runtime import single_flight
-from waveimport.runtime.single_flight import FileGuard, WriteLock, lock_path, machine_id, owner_name
+from waveimport.runtime.single_flight import FileGuard, WriteLock, is_gone, lock_path, machine_id, owner_name
 
 HOLD = """
 import sys
@@ -246,3 +246,17 @@ def test_two_containers_and_two_boots_are_two_machines(tmp_path: Path, monkeypat
     machine.unlink()
     boot.unlink()
     assert machine_id() == seen[-1], "what cannot be read is left out"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell the state of a process")
+def test_a_holder_that_ended_and_that_nobody_has_asked_for_is_gone() -> None:
+    """In a container without an init it keeps its number for ever, and looked as if it were at work."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = f"{socket.gethostname()}:{process.pid}"
+        assert not is_gone(owner, machine_id())
+        process.kill()
+        # Waits for its end without taking its number away.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_gone(owner, machine_id())
+        assert not is_gone(owner, "another")
+    assert is_gone(owner, machine_id())

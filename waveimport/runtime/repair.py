@@ -84,8 +84,8 @@ def _with_lock(settings: Settings, job_id: str, trigger: Trigger, *, kept: bool)
             else:
                 _try(database, steps)
         except _WouldComplete:
-            if kept and isinstance(found.held, Lease):
-                _give_back(database, found.held, _note(found))
+            if kept:
+                database.run(steps[-1])
         return _told(job_id, job.status, found)
 
 
@@ -147,10 +147,6 @@ def _short_of_completion(snapshot: JobSnapshot) -> Decision:
     if decision.job is JobStatus.COMPLETED:
         raise _WouldComplete
     return decision
-
-
-def _give_back(database: Database, held: Lease, note: str) -> None:
-    database.run(lambda connection: lease.release(connection, held, ended=note))
 
 
 def _note(found: _Found) -> str:

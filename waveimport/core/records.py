@@ -82,8 +82,9 @@ class PageReader:
         return page
 
     def _read_fast(self, body: bytes) -> Page | None:
-        # A NUL can only come escaped; looking for the escape in the page is cheaper than looking into every text.
-        if b"\\u0000" in body:
+        # A NUL can only come escaped; looking for the escape in the page is cheaper than looking into every text, and
+        # for its first character, which few pages have, a hundred times cheaper than for the whole of it.
+        if b"\\" in body and b"\\u0000" in body:
             return None
         try:
             reply = self._decoder.decode(body)

@@ -29,6 +29,7 @@ from waveimport.runtime import adoption, clock
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.destination import Destination
 from waveimport.runtime.fetcher import Fetcher
+from waveimport.runtime.garbage import collected_rarely
 from waveimport.runtime.job_choice import JobChoice, Plan, plan_of
 from waveimport.runtime.opening import credential_fingerprint, open_database
 from waveimport.runtime.options import RunOptions, RunResult
@@ -87,6 +88,7 @@ def _run(
     tracing: Tracing,
 ) -> RunResult:
     with ExitStack() as stack:
+        stack.enter_context(collected_rarely())
         database = open_database(settings, switch=switch)
         stack.callback(database.close)
         guard = FileGuard(lock_path(settings, database.name, sqlite_path(settings.database.url)))

@@ -1,0 +1,27 @@
+"""How often the interpreter looks for garbage while pages are read.
+
+Rows are tuples by the thousand, which the interpreter counts as new objects that may be part of a cycle and never are.
+At its usual threshold of 700 it looks at them again and again, and every so often at all there is: a tenth of an
+import's processor time.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+NEW_OBJECTS = 100_000
+"""New objects that are not yet gone before the interpreter looks for cycles: a hundred pages or so, when all are
+kept."""
+
+
+@contextlib.contextmanager
+def collected_rarely() -> Iterator[None]:
+    """Have cycles looked for rarely inside the block. What is not part of one goes at once, as always."""
+    before = gc.get_threshold()
+    # Who has switched it off, or set it higher, knows better.
+    if 0 < before[0] < NEW_OBJECTS:
+        gc.set_threshold(NEW_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

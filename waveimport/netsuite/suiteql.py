@@ -126,7 +126,8 @@ def _parents(record: RecordSettings, parents: Sequence[int | str]) -> str:
         raise ValueError(f"{record.name} has no parent key")
     if not 0 < len(parents) <= PARENTS_MAX:
         raise ValueError(f"{len(parents)} parents; an IN list has 1 to {PARENTS_MAX} members")
-    return f"{column_name(record.parent_key)} IN ({','.join(map(_scalar, parents))})"
+    render = str if set(map(type, parents)) == {int} else _scalar
+    return f"{column_name(record.parent_key)} IN ({','.join(map(render, parents))})"
 
 
 def _after(record: RecordSettings, after: tuple[Value, ...]) -> str:

@@ -5,6 +5,7 @@ While a page is parsed and landed the next one is asked for.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from waveimport.core.ranges import DEBT_PART, sibling_batch_id, split_rest
@@ -125,7 +126,7 @@ class Pager:
         """
         if not rows or not self._records.has_derived(record):
             return ()
-        keys = list(dict.fromkeys(row[key_at] for row in rows))
+        keys = list(dict.fromkeys(map(itemgetter(key_at), rows)))
         if after is not None and keys[0] == after[0]:
             del keys[0]
         return self._records.children(claim, record, keys)

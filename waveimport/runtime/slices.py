@@ -26,7 +26,10 @@ class Slice:
     def of(cls, spec: Mapping[str, object]) -> "Slice":
         """Return all that a batch of this spec covers."""
         parents = spec.get("parents")
-        keys = [value for value in parents if isinstance(value, int | str)] if isinstance(parents, list) else None
+        keys = None
+        if isinstance(parents, list):
+            plain = set(map(type, parents)) <= {int, str}
+            keys = parents if plain else [value for value in parents if isinstance(value, int | str)]
         return cls(integer(spec.get("lower")), integer(spec.get("upper")), keys)
 
     def query(self, record: RecordSettings, *, until: Key | None = None) -> str:

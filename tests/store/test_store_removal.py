@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import Connection
 
 from waveimport.core.settings import Column, ColumnKind, Deletes, RecordSettings
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes
@@ -174,3 +175,33 @@ def test_children_are_found_by_an_index_of_their_parents(database: Database) -> 
     assert [row[2] for row in rows if row[4] == "orderid"] == ["line_by_parent"]
     rows = database.run(lambda connection: connection.exec_driver_sql("SHOW INDEX FROM tax").all())
     assert {row[2] for row in rows} == {"PRIMARY"}, "its key begins with its parent"
+
+
+def reads(connection: Connection) -> int:
+    """Return how many rows and index entries the server has read for this connection."""
+    rows = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read%%'")
+    return sum(int(value) for _, value in rows)
+
+
+def test_the_server_reads_no_more_of_a_table_than_the_rows_of_the_parents(database: Database) -> None:
+    """MariaDB goes by the statistics of an index for a long IN list. Those of a table that was filled since say nothing
+    of it, and it then read all of the table for the parents of each batch: a day for millions of lines."""
+    if database.is_sqlite:
+        pytest.skip("SQLite has no statistics to go by, and uses the index")
+    tables = Tables(database)
+    tables.put("line", [(number, 1) for number in range(101, 1101)], "old")
+    database.run(lambda connection: connection.exec_driver_sql("ALTER TABLE line STATS_AUTO_RECALC = 0"))
+    database.run(lambda connection: connection.exec_driver_sql("ANALYZE TABLE line").all())
+    for start in range(1001, 9001, 1000):
+        tables.put("line", [(10 * n + i, n) for n in range(start, start + 1000) for i in (1, 2)], "old")
+    parents = list(range(4001, 4401))
+    tables.put("line", [(10 * n + i, n) for n in parents for i in (1, 2)], "new")
+    tables.put("line", [(99, 4200), (98, 4200)], "old")
+
+    def work(connection: Connection) -> tuple[int, int]:
+        before = reads(connection)
+        return tables.removers["line"].execute(connection, ReadParents(parents), "new"), reads(connection) - before
+
+    removed, read = database.run(work)
+    assert removed == 2
+    assert read < 4000, "the table has 17,000 rows, those parents have 802"

@@ -16,6 +16,10 @@ from sqlalchemy.sql.functions import FunctionElement
 
 TIME = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
+MEMBERS_AT_ONCE = 150
+"""Members of an IN list in a destination table. From 200 on (eq_range_index_dive_limit) MariaDB and MySQL go by the
+statistics of the index instead of looking into it; a table that has just been filled has none, and is read whole."""
+
 
 class now(FunctionElement[datetime]):
     """The database's clock, UTC. On SQLite to the millisecond, on MySQL to the microsecond."""

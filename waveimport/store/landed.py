@@ -15,10 +15,10 @@ from waveimport.core.ranges import chunks
 from waveimport.core.settings import Deletes
 from waveimport.core.waves import LEASED, BatchKind
 from waveimport.store.destination import DELETED_COLUMN, Target, quote
+from waveimport.store.dialect import MEMBERS_AT_ONCE
 from waveimport.store.tables import wave_batches
 
 ROWS_AT_ONCE = 1_000
-KEYS_AT_ONCE = 500
 
 
 def at_work(connection: Connection, job_id: str) -> bool:
@@ -73,7 +73,7 @@ def rows_below(connection: Connection, line: Sequence[Target], keys: Sequence[in
     counting = sql.bindparams(bindparam("members", expanding=True))
     return sum(
         int(connection.execute(counting, {**binds, "members": list(part)}).scalar_one())
-        for part in chunks(keys, KEYS_AT_ONCE)
+        for part in chunks(keys, MEMBERS_AT_ONCE)
     )
 
 

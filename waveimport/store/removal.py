@@ -17,9 +17,8 @@ from sqlalchemy.engine import Connection
 from waveimport.core.ranges import chunks
 from waveimport.core.settings import Deletes
 from waveimport.store.destination import DELETED_COLUMN, Target, quote
-from waveimport.store.dialect import now
+from waveimport.store.dialect import MEMBERS_AT_ONCE, now
 
-KEYS_AT_ONCE = 500
 Key = int | str
 
 
@@ -80,7 +79,7 @@ class Remover:
             case GoneKeys(keys):
                 return sum(
                     self._remove(connection, f"{self._key} IN :members", {"members": list(part)}, part)
-                    for part in chunks(keys, KEYS_AT_ONCE)
+                    for part in chunks(keys, MEMBERS_AT_ONCE)
                 )
             case _ if self.nothing_before:
                 return 0
@@ -92,7 +91,7 @@ class Remover:
                         f"{self._parent} IN :members AND _job_id <> :job",
                         {"members": list(part), "job": job_id},
                     )
-                    for part in chunks(parents, KEYS_AT_ONCE)
+                    for part in chunks(parents, MEMBERS_AT_ONCE)
                 )
             case ReadRange(lower, upper):
                 condition, binds = _others_within(self._key, lower, upper, job_id)
@@ -127,7 +126,7 @@ class Remover:
             return 0
         live = f" AND {DELETED_COLUMN} IS NULL" if self.above._deletes is Deletes.SOFT else ""
         removed = 0
-        for part in chunks(parents, KEYS_AT_ONCE):
+        for part in chunks(parents, MEMBERS_AT_ONCE):
             there = set(self.above._keys(connection, f"{self.above._key} IN :members{live}", {"members": list(part)}))
             gone = [key for key in part if key not in there]
             if gone:
@@ -136,24 +135,34 @@ class Remover:
 
     def _remove_orphans(self, connection: Connection, lower: int | None, upper: int | None, job_id: str) -> None:
         """Remove what derives from keys of a range that no row has: it may have landed after its parent went, or have
-        been left by a configuration that did not know it."""
+        been left by a configuration that did not know it.
+
+        The keys are looked for by indexes alone, as a join: MariaDB answers NOT EXISTS by reading all of the parents
+        for every range. Mostly there are none; of which of their rows are another job's is asked then.
+        """
         live = f" AND p.{DELETED_COLUMN} IS NULL" if self._deletes is Deletes.SOFT else ""
         for remover in self._below:
             if remover._deletes is Deletes.IGNORE:
                 continue
-            condition, binds = _others_within(f"c.{remover._parent}", lower, upper, job_id)
+            parent = f"c.{remover._parent}"
+            bounds, binds = _within(parent, lower, upper)
+            conditions = [f"p.{self._key} IS NULL", *bounds]
             if remover._deletes is Deletes.SOFT:
-                condition += f" AND c.{DELETED_COLUMN} IS NULL"
+                conditions.append(f"c.{DELETED_COLUMN} IS NULL")
             sql = (
-                f"SELECT DISTINCT c.{remover._parent} FROM {remover._table} c WHERE {condition}"
-                f" AND NOT EXISTS (SELECT 1 FROM {self._table} p WHERE p.{self._key} = c.{remover._parent}{live})"
+                f"SELECT DISTINCT {parent} FROM {remover._table} c LEFT JOIN {self._table} p"
+                f" ON p.{self._key} = {parent}{live} WHERE {' AND '.join(conditions)}"
             )
             orphaned = list(connection.execute(_statement(sql, binds), binds).scalars())
-            for part in chunks(orphaned, KEYS_AT_ONCE):
-                remover._remove(connection, f"{remover._parent} IN :members", {"members": list(part)})
+            for part in chunks(orphaned, MEMBERS_AT_ONCE):
+                others = f"SELECT DISTINCT {remover._parent} FROM {remover._table} WHERE {remover._parent} IN :members"
+                binds = {"members": list(part), "job": job_id}
+                old = connection.execute(_statement(f"{others} AND _job_id <> :job", binds), binds).scalars().all()
+                if old:
+                    remover._remove(connection, f"{remover._parent} IN :members", {"members": list(old)})
 
     def _cascade(self, connection: Connection, keys: Sequence[Key], *, soft: bool) -> None:
-        for part in chunks(keys, KEYS_AT_ONCE):
+        for part in chunks(keys, MEMBERS_AT_ONCE):
             live = f" AND {DELETED_COLUMN} IS NULL" if soft else ""
             still = set(self._keys(connection, f"{self._key} IN :members{live}", {"members": list(part)}))
             gone = [key for key in part if key not in still]
@@ -168,12 +177,18 @@ class Remover:
 
 def _others_within(column: str, lower: int | None, upper: int | None, job_id: str) -> tuple[str, dict[str, Any]]:
     """Return the condition, with what is bound in it, of rows of other jobs with lower < column <= upper."""
-    conditions, binds = ["_job_id <> :job"], dict[str, Any](job=job_id)
+    conditions, binds = _within(column, lower, upper)
+    return " AND ".join(["_job_id <> :job", *conditions]), {"job": job_id, **binds}
+
+
+def _within(column: str, lower: int | None, upper: int | None) -> tuple[list[str], dict[str, Any]]:
+    """Return the conditions, with what is bound in them, of lower < column <= upper (None is open)."""
+    conditions, binds = [], {}
     for sign, bound, name in ((">", lower, "lower"), ("<=", upper, "upper")):
         if bound is not None:
             conditions.append(f"{column} {sign} :{name}")
             binds[name] = bound
-    return " AND ".join(conditions), binds
+    return conditions, binds
 
 
 def _statement(sql: str, binds: dict[str, Any]) -> Any:

@@ -6,12 +6,12 @@ four keys on MySQL as they are on SQLite and at the source.
 """
 
 import logging
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
 from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -370,8 +370,7 @@ class Upsert:
         self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
         self._chunk = max(1, min(SQLITE_ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
         self._statements: dict[int, str] = {}
-        # Kinds whose values `core.records` has validated to be digits and punctuation are written as they are.
-        self._bare = [column.kind in _BARE for column in columns]
+        self._writers = [_WRITERS.get(column.kind, _quoted) for column in columns]
         self._clock = str(now().compile(dialect=connection.dialect))
 
     def _statement(self, rows: int) -> str:
@@ -417,51 +416,44 @@ class Upsert:
     def _execute_mysql(self, connection: Connection, rows: Sequence[Row], job_id: str, packet_bytes: int) -> None:
         if not rows:
             return
-        room = packet_bytes - len(self._head) - len(self._tail) - 1024
-        send = connection.execution_options(no_parameters=True)
-        rendered = self._rendered(rows, job_id)
-        for start in range(0, len(rendered), MYSQL_ROWS_A_STATEMENT):
-            part = rendered[start : start + MYSQL_ROWS_A_STATEMENT]
-            values = ", ".join(part)
-            for chunk in (values,) if _fits(values, room) else self._chunks(part, room):
-                send.exec_driver_sql(self._head + chunk + self._tail)
-
-    def _rendered(self, rows: Sequence[Row], job_id: str) -> list[str]:
-        """Return each row as it stands behind VALUES. Column by column, with one look at all texts of a column for what
-        must be escaped, it takes less than half of the time that it takes value by value."""
         # Not a part of every command's start.
         from pymysql.converters import escape_string
 
-        columns = []
-        for values, plain in zip(zip(*rows, strict=True), self._bare, strict=True):
-            if plain:
-                columns.append(["NULL" if value is None else str(value) for value in values])
-                continue
-            texts = [None if value is None else str(value) for value in values]
-            if _ESCAPED.search("".join(filter(None, texts))):
-                texts = [None if text is None else escape_string(text) for text in texts]
-            columns.append(["NULL" if text is None else f"'{text}'" for text in texts])
-        lead = f"('{escape_string(job_id)}', {self._clock}, ".replace("%", "%%")
-        row = lead + ", ".join(["%s"] * self._width) + ")"
-        return [row % values for values in zip(*columns, strict=True)]
+        room = packet_bytes - len(self._head) - len(self._tail) - 1024
+        send = connection.execution_options(no_parameters=True)
+        lead = f"('{escape_string(job_id)}', {self._clock}, "
+        between = f"), {lead}"
+        rendered = self._rendered(rows)
+        for start in range(0, len(rendered), MYSQL_ROWS_A_STATEMENT):
+            part = rendered[start : start + MYSQL_ROWS_A_STATEMENT]
+            values = between.join(part)
+            fits = _fits(values, room - len(between))
+            for chunk in (values,) if fits else self._chunks(part, room, between):
+                send.exec_driver_sql(f"{self._head}{lead}{chunk}){self._tail}")
 
-    def _chunks(self, rendered: Sequence[str], room: int) -> Iterator[str]:
+    def _rendered(self, rows: Sequence[Row]) -> list[str]:
+        """Return the values of each row as they stand in a statement. Column by column it takes a fraction of the time
+        that it takes value by value."""
+        columns = [write(values) for write, values in zip(self._writers, zip(*rows, strict=True), strict=True)]
+        return [", ".join(values) for values in zip(*columns, strict=True)]
+
+    def _chunks(self, rendered: Sequence[str], room: int, between: str) -> Iterator[str]:
         """Yield the rows in parts that fit a packet. Raises BadData for a row that fits none."""
         parts: list[str] = []
         size = 0
         for row in rendered:
-            length = len(row) if row.isascii() else len(row.encode("utf-8"))
+            length = len(between) + (len(row) if row.isascii() else len(row.encode("utf-8")))
             if length > room:
                 raise BadData(
                     f"a row of `{self.target.table}` is {length:,} bytes, more than the server takes at once",
                     help="raise max_allowed_packet on the server",
                 )
-            if size + length + 2 > room:
-                yield ", ".join(parts)
+            if size + length > room:
+                yield between.join(parts)
                 parts, size = [], 0
             parts.append(row)
-            size += length + 2
-        yield ", ".join(parts)
+            size += length
+        yield between.join(parts)
 
 
 def _fits(values: str, room: int) -> bool:
@@ -469,9 +461,42 @@ def _fits(values: str, room: int) -> bool:
     return 4 * len(values) <= room or (len(values) if values.isascii() else len(values.encode("utf-8"))) <= room
 
 
-_ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
+def _numbers(values: Sequence[Any]) -> Sequence[str]:
+    """Write integers for MySQL: as one list of JSON numbers, which takes half the time."""
+    return msgspec.json.encode(values).decode()[1:-1].split(",")
+
+
+def _decimals(values: Sequence[Any]) -> Sequence[str]:
+    """Write decimals, which are plain text by now, for MySQL."""
+    return values if None not in values else ["NULL" if value is None else value for value in values]
+
+
+def _quoted(values: Sequence[Any]) -> Sequence[str]:
+    """Write dates, timestamps and floats for MySQL: digits and signs, in quotes."""
+    return ["NULL" if value is None else f"'{value}'" for value in values]
+
+
+ESCAPED = "\0\n\r\x1a\"'\\"
 """What PyMySQL's `escape_string` changes."""
-_BARE = frozenset({ColumnKind.INTEGER, ColumnKind.BOOLEAN, ColumnKind.DECIMAL})
+
+
+def _texts(values: Sequence[Any]) -> Sequence[str]:
+    """Write texts for MySQL. All of a column are looked at at once for what must be escaped: mostly there is none."""
+    from pymysql.converters import escape_string
+
+    every = "".join(values if None not in values else filter(None, values))
+    if any(map(every.__contains__, ESCAPED)):
+        values = [None if value is None else escape_string(value) for value in values]
+    return _quoted(values)
+
+
+_WRITERS = {
+    ColumnKind.INTEGER: _numbers,
+    ColumnKind.BOOLEAN: _numbers,
+    ColumnKind.DECIMAL: _decimals,
+    ColumnKind.TEXT: _texts,
+}
+"""How the values of a column are written that `core.records` has typed."""
 
 
 def packet_bytes(connection: Connection) -> int:

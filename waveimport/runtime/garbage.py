@@ -9,9 +9,9 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-NEW_OBJECTS = 100_000
-"""New objects that are not yet gone before the interpreter looks for cycles: a hundred pages or so, when all are
-kept."""
+NEW_OBJECTS = 20_000
+"""New objects that are not yet gone before the interpreter looks for cycles: more than one page, and few enough that
+what is part of a cycle does not pile up (at 100,000 it was 12 MB)."""
 
 
 @contextlib.contextmanager

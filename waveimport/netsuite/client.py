@@ -7,6 +7,7 @@ records or rows. It never follows a link or a redirect.
 Source: Oracle, "Executing SuiteQL Queries Through REST Web Services" and "Working with JSON Schema Metadata".
 """
 
+import http.client
 import json
 import logging
 import random as random_module
@@ -17,17 +18,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import NoReturn
 from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
-import requests
-from requests.auth import AuthBase
 from structlog.contextvars import bind_contextvars, bound_contextvars, get_contextvars
 from tenacity import RetryCallState, Retrying
-from urllib3.exceptions import HTTPError
 
 from waveimport.core.limits import Limits, Strike
 from waveimport.core.settings import NetSuiteSettings
@@ -42,7 +41,7 @@ from waveimport.errors import (
     SourceError,
     Stopped,
 )
-from waveimport.netsuite.auth import Login, Ready, TokenBasedLogin
+from waveimport.netsuite.auth import Login, TokenBasedLogin
 from waveimport.netsuite.faults import (
     Policy,
     catalogue_error_of,
@@ -54,7 +53,15 @@ from waveimport.netsuite.faults import (
 )
 from waveimport.netsuite.gate import Gate, Verdict
 from waveimport.netsuite.machine import MachineLogin
-from waveimport.netsuite.transport import Deadline, Reply, Session
+from waveimport.netsuite.transport import (
+    TRANSPORT_ERRORS,
+    Connection,
+    Deadline,
+    Headers,
+    Reply,
+    header_lines,
+    sendable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +76,6 @@ Watch = Callable[[str, str, str], AbstractContextManager[Callable[[int], None]]]
 """Told of each request as it is sent: its id, method and address. The block that it opens ends with the request, and
 what the block gets is told the status of the answer."""
 
-_CONNECT_SECONDS_MAX = 30.0
 _ERROR_BODY_BYTES_MAX = 64 * 1024
 _ERROR_BODY_SECONDS_MAX = 30.0
 _CHUNK_BYTES = 1024 * 1024
@@ -97,18 +103,19 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One thing to ask for, as often as it takes. `refused` says what a reply with another status than 200 means."""
+    """One thing to ask for, as often as it takes. `url` is as it is sent, `headers` are lines of a request; `refused`
+    says what a reply with another status than 200 means."""
 
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: str
     data: bytes | None
     refused: Callable[[int, Mapping[str, str], bytes], SourceError]
     kind: str = "suiteql"
 
 
 class _Local(threading.local):
-    session: Session | None = None
+    connection: Connection | None = None
 
 
 class SuiteQLClient:
@@ -136,25 +143,24 @@ class SuiteQLClient:
 
         `request_timeout_seconds` bounds one attempt from connecting to its last byte, `max_reply_bytes` a reply's body
         after decompression, `attempts` the requests that one query may cost, refused logins and access tokens aside.
-        `epoch_seconds` is the wall clock, by which assertions are dated. `sleep` replaces the wait between attempts,
-        which otherwise ends at once on `stop`. `new_request_id` names one request, and log lines bear that name;
-        `watch` is told of each. Raises BadSecret or BadValue for credentials that cannot be used.
+        `epoch_seconds` is the wall clock, by which signatures and assertions are dated. `sleep` replaces the wait
+        between attempts, which otherwise ends at once on `stop`. `new_request_id` names one request, and log lines bear
+        that name; `watch` is told of each. Raises BadSecret or BadValue for credentials that cannot be used.
         """
-        self._origin = settings.base_url.rstrip("/")
+        try:
+            self._origin = sendable(settings.base_url).rstrip("/")
+        except ValueError:
+            raise BadValue(f"{settings.base_url!r} is no address", where="[netsuite] base_url") from None
         self._url = self._origin + SUITEQL_PATH
         self._host = urlsplit(self._url).hostname or settings.base_url
-        self._headers = {
-            "Accept": "application/json",
+        every = {
             # A page of 300 KB costs a millisecond to unpack: less than a network takes for it, more than loopback.
             "Accept-Encoding": "identity" if self._host in _LOOPBACK else "gzip",
-            "Content-Type": "application/json",
-            "Prefer": "transient",
             "User-Agent": "waveimport",
         }
-        self._catalogue_headers = {
-            "Accept-Encoding": self._headers["Accept-Encoding"],
-            "User-Agent": self._headers["User-Agent"],
-        }
+        query = {"Accept": "application/json", "Content-Type": "application/json", "Prefer": "transient"}
+        self._query_headers = header_lines(every | query)
+        self._catalogue_headers = every
         self._request_timeout_seconds = request_timeout_seconds
         self._max_reply_bytes = max_reply_bytes
         self._attempts = attempts
@@ -170,16 +176,16 @@ class SuiteQLClient:
         self._gate = Gate(settings.concurrency)
         self._halted = threading.Event()
         self._local = _Local()
-        self._sessions: WeakSet[Session] = WeakSet()
+        self._connections: WeakSet[Connection] = WeakSet()
         self._lock = threading.Lock()
-        self._health = Health()
+        self._health = _Tally()
         self._pausing = 0
         self._last_date: tuple[str, float] | None = None
 
     def _way_to_log_in(self, settings: NetSuiteSettings, epoch_seconds: Callable[[], float]) -> Login:
         match settings.auth:
             case "tba":
-                return TokenBasedLogin(settings)
+                return TokenBasedLogin(settings, epoch_seconds=epoch_seconds)
             case "m2m":
                 return MachineLogin(
                     settings, self._ask_for_token, monotonic=self._monotonic, epoch_seconds=epoch_seconds
@@ -227,7 +233,8 @@ class SuiteQLClient:
     @property
     def health(self) -> Health:
         """How the source has been answering, at one moment."""
-        return self._health
+        with self._lock:
+            return self._health.health()
 
     def query(self, sql: str, *, limit: int = PAGE_ROWS_MAX, offset: int = 0) -> bytes:
         """Return the body (JSON bytes) of one page of the query's result: `limit` rows from `offset` on.
@@ -239,7 +246,7 @@ class SuiteQLClient:
         if not 1 <= limit <= PAGE_ROWS_MAX or offset < 0 or offset % limit:
             raise ValueError(f"limit {limit}, offset {offset}: a limit is 1 to 1000, an offset a multiple of it")
         url = f"{self._url}?limit={limit}&offset={offset}"
-        return self._retrying(_Call("POST", url, self._headers, json.dumps({"q": sql}).encode(), error_of))
+        return self._retrying(_Call("POST", url, self._query_headers, json.dumps({"q": sql}).encode(), error_of))
 
     def catalogue(self, record: str | None = None) -> bytes:
         """Return the metadata catalogue as JSON bytes: the list of its records, or the JSON Schema of one `record`.
@@ -249,11 +256,21 @@ class SuiteQLClient:
         """
         accept = "application/json" if record is None else "application/schema+json"
         url = self._origin + CATALOGUE_PATH + ("" if record is None else f"/{quote(record, safe='')}")
-        return self._retrying(
-            _Call("GET", url, {**self._catalogue_headers, "Accept": accept}, None, catalogue_error_of, "catalogue")
-        )
+        headers = header_lines({**self._catalogue_headers, "Accept": accept})
+        return self._retrying(_Call("GET", sendable(url), headers, None, catalogue_error_of, "catalogue"))
 
     def _retrying(self, call: _Call) -> bytes:
+        # A caller that has bound `request_id` is to know, when this returns, which request it was.
+        kept = "request_id" in get_contextvars()
+        with nullcontext() if kept else bound_contextvars(request_id=None):
+            try:
+                return self._ask(call)
+            except SourceError as error:
+                failed = [error]
+            # What is asked again begins with what is known: most requests need none of it.
+            return self._retry(lambda: self._ask(call) if not failed else _raise(failed.pop()))
+
+    def _retry(self, ask: Callable[[], bytes]) -> bytes:
         retrying = Retrying(
             retry=self._policy.retry,
             stop=self._policy.stop,
@@ -262,10 +279,7 @@ class SuiteQLClient:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        # A caller that has bound `request_id` is to know, when this returns, which request it was.
-        kept = "request_id" in get_contextvars()
-        with nullcontext() if kept else bound_contextvars(request_id=None):
-            return retrying(self._ask, call)
+        return retrying(ask)
 
     def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
         """Return by how much the local clock, which reads `now_epoch_seconds`, is ahead of the service's.
@@ -299,8 +313,8 @@ class SuiteQLClient:
     def close(self) -> None:
         """Stop, and close the connections."""
         self.stop()
-        for session in list(self._sessions):
-            session.close()
+        for connection in list(self._connections):
+            connection.close()
 
     def __enter__(self) -> "SuiteQLClient":
         return self
@@ -318,8 +332,8 @@ class SuiteQLClient:
             verdict = Verdict.UNKNOWN
             error: SourceError | None = None
             try:
-                ticket = self._login.ticket(fresh=admission.lone)
-                reply = self._exchange(call, ticket.auth, self._request_timeout_seconds)
+                ticket = self._login.ticket(call.method, call.url, fresh=admission.lone)
+                reply = self._exchange(call, ticket.authorization, self._request_timeout_seconds)
                 error = None if reply.status == 200 else call.refused(reply.status, reply.headers, reply.body)
                 verdict = login_verdict(reply.status)
                 if verdict is Verdict.REFUSED and self._monotonic() >= ticket.ends_at:
@@ -365,18 +379,11 @@ class SuiteQLClient:
             return
         now = self._monotonic()
         with self._lock:
-            old = self._health
-            failed = isinstance(error, SourceDown | ServerFault | BadReply)
-            self._health = replace(
-                old,
-                rate_limited=old.rate_limited + isinstance(error, RateLimited),
-                last_success=now if error is None else old.last_success,
-                failing_since=(now if old.failing_since is None else old.failing_since) if failed else None,
-            )
+            self._health.ended(error, now)
 
     def _note_retry(self, state: RetryCallState) -> None:
         with self._lock:
-            self._health = replace(self._health, retries=self._health.retries + 1)
+            self._health.retries += 1
         error = state.outcome.exception() if state.outcome else None
         seconds = state.next_action.sleep if state.next_action else 0.0
         log.warning("%s; attempt %d failed, again in %.1f s", error, state.attempt_number, seconds)
@@ -385,10 +392,10 @@ class SuiteQLClient:
 
     def _ask_for_token(self, url: str, form: bytes, headers: Mapping[str, str]) -> Reply:
         """Send what asks for an access token, in the slot of the query that needs it, and read the reply."""
-        call = _Call("POST", url, headers, form, token_error_of, "token")
-        return self._exchange(call, Ready(), min(TOKEN_SECONDS_MAX, self._request_timeout_seconds))
+        call = _Call("POST", sendable(url), header_lines(headers), form, token_error_of, "token")
+        return self._exchange(call, None, min(TOKEN_SECONDS_MAX, self._request_timeout_seconds))
 
-    def _exchange(self, call: _Call, auth: AuthBase, seconds: float) -> Reply:
+    def _exchange(self, call: _Call, authorization: str | None, seconds: float) -> Reply:
         """Send one request, which may take so many seconds, and read its reply.
 
         From here on this thread's log lines bear the request's id. Raises SourceDown, GarbledReply, BadReply, Stopped.
@@ -398,7 +405,7 @@ class SuiteQLClient:
         began = self._monotonic()
         try:
             with self._watch(request_id, call.method, call.url) as answered:
-                reply = self._send(call, auth, seconds)
+                reply = self._send(call, authorization, seconds)
                 answered(reply.status)
         except SourceError as error:
             self._tell(call, began, type(error).__name__)
@@ -427,87 +434,116 @@ class SuiteQLClient:
         facts["seconds"] = round(self._monotonic() - began, 3)
         log.debug("%s %s: %s", call.method, call.kind, outcome, extra=facts)
 
-    def _send(self, call: _Call, auth: AuthBase, seconds: float) -> Reply:
-        session = self._session()
-        request = session.prepare_request(
-            requests.Request(call.method, call.url, headers=call.headers, data=call.data, auth=auth)
-        )
-        session.deadline.start(seconds)
+    def _send(self, call: _Call, authorization: str | None, seconds: float) -> Reply:
+        connection = self._connection()
+        connection.deadline.start(seconds)
         with self._lock:
-            self._health = replace(self._health, requests=self._health.requests + 1)
-        response: requests.Response | None = None
+            self._health.requests += 1
+        headers = call.headers if authorization is None else f"{call.headers}Authorization: {authorization}\r\n"
+        answer: http.client.HTTPResponse | None = None
         try:
-            response = session.send(
-                request,
-                timeout=(min(_CONNECT_SECONDS_MAX, seconds), seconds),
-                allow_redirects=False,
-                **session.environment(call.url),
-            )
-            return self._read(response)
-        except (OSError, HTTPError) as fault:  # requests' own errors are OSErrors
+            answer = connection.ask(call.method, call.url, headers, call.data)
+            return self._read(answer)
+        except TRANSPORT_ERRORS as fault:
             if self._halted.is_set():
                 raise Stopped("stopped while NetSuite was answering") from None
-            if session.deadline.passed():
+            if connection.deadline.passed():
                 raise late(self._host, seconds) from fault
-            raise transport_error(fault, self._host, answered=response is not None) from fault
+            raise transport_error(fault, self._host, answered=answer is not None) from fault
         finally:
-            if response is not None:
-                response.close()
+            connection.release()
 
-    def _session(self) -> Session:
-        session = self._local.session
-        if session is None:
-            session = Session(Deadline(self._monotonic, self._halted.is_set))
-            self._local.session = session
-            self._sessions.add(session)
-        return session
+    def _connection(self) -> Connection:
+        connection = self._local.connection
+        if connection is None:
+            connection = Connection(self._url, Deadline(self._monotonic, self._halted.is_set))
+            self._local.connection = connection
+            self._connections.add(connection)
+        return connection
 
-    def _read(self, response: requests.Response) -> Reply:
-        headers = response.headers
-        if "Date" in headers:
-            self._last_date = (headers["Date"], self._monotonic())
-        status = response.status_code
+    def _read(self, answer: http.client.HTTPResponse) -> Reply:
+        headers = Headers(answer.headers.items())
+        date = headers.get("Date")
+        if date is not None:
+            self._last_date = (date, self._monotonic())
+        status = answer.status
         if status != 200:
-            return Reply(status, headers, self._read_error(response))
+            return Reply(status, headers, self._read_error(answer, headers))
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise GarbledReply(
                 f"NetSuite answered with {media_type or 'no content type'} instead of JSON, as it does in maintenance",
                 help="if it stays, open base_url in a browser: a proxy or a login page may be answering",
             )
-        body = b"".join(_unpacked(response, self._max_reply_bytes, cut=False))
+        body = _unpacked(answer, headers, self._max_reply_bytes, cut=False)
         if not body.rstrip().endswith(b"}"):
             raise GarbledReply("NetSuite's answer was cut short: its JSON has no end")
         return Reply(status, headers, body)
 
-    def _read_error(self, response: requests.Response) -> bytes:
+    def _read_error(self, answer: http.client.HTTPResponse, headers: Headers) -> bytes:
         """Return what can be had of an error's body: the status counts, above all a 401's, whatever its body does."""
-        if 300 <= response.status_code < 400:
+        if 300 <= answer.status < 400:
             return b""
-        self._session().deadline.shorten(_ERROR_BODY_SECONDS_MAX)
+        self._connection().deadline.shorten(_ERROR_BODY_SECONDS_MAX)
         try:
-            return b"".join(_unpacked(response, _ERROR_BODY_BYTES_MAX, cut=True))
-        except (SourceError, OSError, HTTPError):
+            return _unpacked(answer, headers, _ERROR_BODY_BYTES_MAX, cut=True)
+        except (SourceError, *TRANSPORT_ERRORS):
             return b""
 
 
-def _unpacked(response: requests.Response, max_bytes: int, *, cut: bool) -> Iterator[bytes]:
-    """Yield the body, decompressed, as it comes; no more than `max_bytes` are ever unpacked.
+@dataclass(slots=True)
+class _Tally:
+    """Counts up to what `Health` tells; its owner locks it."""
+
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    last_success: float | None = None
+    failing_since: float | None = None
+
+    def ended(self, error: SourceError | None, now: float) -> None:
+        """Count a request that has ended, at a moment of the monotonic clock."""
+        if error is None:
+            self.last_success = now
+        self.rate_limited += isinstance(error, RateLimited)
+        if not isinstance(error, SourceDown | ServerFault | BadReply):
+            self.failing_since = None
+        elif self.failing_since is None:
+            self.failing_since = now
+
+    def health(self) -> Health:
+        """Return what was counted up to now."""
+        return Health(self.requests, self.retries, self.rate_limited, self.last_success, self.failing_since)
+
+
+def _raise(error: SourceError) -> NoReturn:
+    raise error
+
+
+def _unpacked(answer: http.client.HTTPResponse, headers: Headers, max_bytes: int, *, cut: bool) -> bytes:
+    """Return the body, decompressed; no more than `max_bytes` are ever unpacked.
 
     At the limit the rest is dropped if `cut`, else BadReply is raised: before anything is read where the length that
     is announced lies beyond it. Raises GarbledReply when the compression is broken or another than gzip.
     """
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise GarbledReply(f"NetSuite's answer is compressed by {encoding[:20]!r}, which was not asked for")
+    if encoding == "identity" and answer.length is not None:
+        if answer.length <= max_bytes:
+            return answer.read()
+        if not cut:
+            raise _too_large(max_bytes)
     unpacker = zlib.decompressobj(wbits=31) if encoding != "identity" else None
+    return b"".join(_pieces(answer, unpacker, max_bytes, cut=cut))
+
+
+def _pieces(
+    answer: http.client.HTTPResponse, unpacker: "zlib._Decompress | None", max_bytes: int, *, cut: bool
+) -> Iterator[bytes]:
+    """Yield the body as it comes."""
     left = max_bytes
-    # One read of the whole body where its length is known: each read is a hand-over between threads.
-    length = None if unpacker is not None else _announced_bytes(response)
-    if length is not None and length > max_bytes and not cut:
-        raise _too_large(max_bytes)
-    chunk_bytes = _CHUNK_BYTES if length is None else min(length, max_bytes) + 1
-    while chunk := response.raw.read(chunk_bytes, decode_content=False):
+    while chunk := answer.read(_CHUNK_BYTES):
         while chunk:
             part, chunk = _piece(unpacker, chunk, left + 1)
             if len(part) > left:
@@ -517,14 +553,10 @@ def _unpacked(response: requests.Response, max_bytes: int, *, cut: bool) -> Iter
                 raise _too_large(max_bytes)
             left -= len(part)
             yield part
+    if answer.length:
+        raise http.client.IncompleteRead(b"", answer.length)
     if unpacker is not None and not unpacker.eof and not cut:
         raise GarbledReply("NetSuite's answer was cut short: its compression has no end")
-
-
-def _announced_bytes(response: requests.Response) -> int | None:
-    """Return the body's length by its header; None where there is none, or none that a body can have."""
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() and len(length) <= 18 else None
 
 
 def _piece(unpacker: "zlib._Decompress | None", packed: bytes, max_bytes: int) -> tuple[bytes, bytes]:

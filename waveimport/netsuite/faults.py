@@ -32,11 +32,10 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from http.client import RemoteDisconnected
+from http.client import IncompleteRead, RemoteDisconnected
 
-from requests import RequestException
 from tenacity import RetryCallState
-from urllib3.exceptions import IncompleteRead, ProxyError
+from urllib3.exceptions import ProxyError
 
 from waveimport.errors import (
     BadReply,
@@ -236,7 +235,7 @@ def late(host: str, seconds: float) -> SourceDown:
 
 
 def transport_error(fault: Exception, host: str, *, answered: bool) -> SourceError:
-    """Return the error that an exception of requests, urllib3 or the system stands for.
+    """Return the error that an exception of http.client, urllib3 or the system stands for.
 
     `answered` says whether a status had arrived. The words are ours or the system's: the libraries' texts carry
     addresses, and a proxy's password with them.
@@ -264,7 +263,7 @@ def transport_error(fault: Exception, host: str, *, answered: bool) -> SourceErr
 
 
 def _causes(fault: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all that it wraps, outermost first: requests and urllib3 nest them in arguments too.
+    """Yield the error and all that it wraps, outermost first: urllib3 nests them in arguments too.
 
     One of our own is never wrapped: it is what another request had ended in, behind which this one was sent.
     """
@@ -282,7 +281,7 @@ def _causes(fault: BaseException) -> Iterator[BaseException]:
 
 def _reason(causes: list[BaseException]) -> str:
     for cause in causes:
-        if isinstance(cause, OSError) and not isinstance(cause, RequestException):
+        if isinstance(cause, OSError):
             if cause.strerror:
                 return cause.strerror
             if str(cause).startswith("Tunnel connection failed"):

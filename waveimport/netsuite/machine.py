@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from waveimport.core.settings import NetSuiteSettings
 from waveimport.errors import GarbledReply
 from waveimport.netsuite.assertion import assertion
-from waveimport.netsuite.auth import Ready, Ticket, require
+from waveimport.netsuite.auth import Ticket, require
 from waveimport.netsuite.faults import token_error_of
 from waveimport.netsuite.private_key import signing_key
 from waveimport.netsuite.tokens import AccessToken, Tokens
@@ -57,10 +57,10 @@ class MachineLogin:
         self._epoch_seconds = epoch_seconds
         self._tokens = Tokens(self._obtain, monotonic)
 
-    def ticket(self, *, fresh: bool) -> Ticket:
-        """Return the access token; with `fresh` one that is asked for now."""
+    def ticket(self, method: str, url: str, *, fresh: bool) -> Ticket:
+        """Return the access token, which is good for any request; with `fresh` one that is asked for now."""
         token = self._tokens.token(fresh=fresh)
-        return Ticket(Ready(f"Bearer {token.value}"), token.ends_at)
+        return Ticket(f"Bearer {token.value}", token.ends_at)
 
     def stop(self) -> None:
         """End every wait for a token, now and later, with Stopped."""

@@ -1,26 +1,61 @@
-"""A deadline for the whole of a request, where requests has one only for each read.
+"""One thread's connection to the account: what is sent in one piece, what is read under one deadline.
 
-A server that sends one byte now and then resets requests' timeout with every byte, in the headers as in the body, and
-would hold a thread for ever. So the connections here read their socket through a `Deadline`: each time they wait for
-bytes they wait no longer than what is left, and look several times a second whether the run was told to stop.
+A general client's work on a request costs several times what the request itself does, and an import sends hundreds of
+thousands that differ in little. So only connections are opened by urllib3, which knows TLS and proxies, and answers are
+read by `http.client`; what is sent is put together here.
+
+A timeout of a socket is one for each read. A server that sends one byte now and then resets it with every byte, in the
+headers as in the body, and would hold a thread for ever. So a socket is read through a `Deadline`: each time that bytes
+are waited for, it is no longer than what is left, and several times a second it is looked whether the run was told to
+stop.
 """
 
+import errno
 import http.client
 import io
+import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+from urllib.request import getproxies
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+import certifi
+from urllib3 import PoolManager
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, ProxyError
+from urllib3.util import parse_url
+from urllib3.util.connection import is_connection_dropped
 
+TRANSPORT_ERRORS = (OSError, http.client.HTTPException, HTTPError)
+"""What a request can end in beside an answer."""
+
+_CONNECT_SECONDS_MAX = 30.0
 _LOOK_UP_SECONDS = 0.25
-_READ_BUFFER_BYTES = 256 * 1024
+_READ_BUFFER_BYTES = 16 * 1024
+"""Enough for a head. What is left of a body is read past the buffer, straight to where it stays."""
+
+
+class Headers(Mapping[str, str]):
+    """An answer's headers; their names are the same in upper and lower case. What comes twice is joined by a comma."""
+
+    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
+        self._values: dict[str, str] = {}
+        for name, value in items:
+            key = name.lower()
+            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +63,7 @@ class Reply:
     """A whole reply, its body unpacked."""
 
     status: int
-    headers: CaseInsensitiveDict[str]
+    headers: Headers
     body: bytes
 
 
@@ -60,13 +95,11 @@ class Deadline:
         return self._monotonic() >= self._at
 
 
-class _DeadlineReader(io.RawIOBase):
-    """A socket's incoming bytes under a deadline. `keeper` is a file of the same socket: while it is open the socket
-    stays open, although http.client may close its own hold on it before the body is read."""
+class _Incoming(io.RawIOBase):
+    """A socket's bytes as they come in, under a deadline. It leaves the socket open."""
 
-    def __init__(self, sock: socket.socket, keeper: io.BufferedIOBase, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
-        self._keeper = keeper
         self._deadline = deadline
 
     def readable(self) -> bool:
@@ -80,64 +113,160 @@ class _DeadlineReader(io.RawIOBase):
             except TimeoutError:
                 continue
 
-    def close(self) -> None:
-        self._keeper.close()
-        super().close()
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Be to `http.client` the socket that an answer is read from; it asks for nothing else."""
+        return io.BufferedReader(self, _READ_BUFFER_BYTES)
 
 
-class _DeadlineAdapter(HTTPAdapter):
-    def __init__(self, deadline: Deadline) -> None:
-        class Reply(http.client.HTTPResponse):
-            def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-                super().__init__(sock, *args, **kwargs)
-                self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp, deadline), _READ_BUFFER_BYTES)
+class Connection:
+    """One thread's kept-alive connection to one host. It knows neither redirects nor cookies.
 
-        class Plain(HTTPConnection):
-            response_class = Reply
+    `ask`, read the answer, `release`. Proxies and the certificates to trust are taken from the environment
+    (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE) once, at the first request; certificates are always
+    verified. Of its methods only `close` is for other threads.
+    """
 
-        class Secure(HTTPSConnection):
-            response_class = Reply
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self._pool_classes = {"http": PlainPool, "https": SecurePool}
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pool_classes
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = self._pool_classes
-        return manager
-
-
-class Session(requests.Session):
-    """One thread's kept-alive connection to one host, bound by `deadline`. It knows neither redirects nor cookies."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        super().__init__()
+    def __init__(self, url: str, deadline: Deadline) -> None:
+        """`url` is any address of the host, as `sendable` returns it."""
+        self._url = url
         self.deadline = deadline
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _DeadlineAdapter(deadline)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-        self._environment: Mapping[str, Any] | None = None
+        parts = parse_url(url)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._host = parts.netloc or ""
+        self._way: _Way | None = None
+        self._idle: HTTPConnection | None = None
+        self._busy: HTTPConnection | None = None
+        self._answer: http.client.HTTPResponse | None = None
+        self._closed = False
 
-    def environment(self, url: str) -> Mapping[str, Any]:
-        """Return the proxies and the certificates to trust that the environment sets for the session's one host.
+    def ask(self, method: str, url: str, headers: str, body: bytes | None) -> http.client.HTTPResponse:
+        """Send a request to an address of the host, and return its answer as soon as its head has come.
 
-        Certificates are always verified. Read once: requests would look at every variable for every request.
+        `headers` are those that `header_lines` returns; Host and Content-Length come by themselves. Raises one of
+        TRANSPORT_ERRORS.
         """
-        if self._environment is None:
-            self._environment = self.merge_environment_settings(url, {}, True, None, None)
-        return self._environment
+        if self._way is None:
+            self._way = _Way(self._url)
+        link = self._busy = self._taken() or self._way.opened(self.deadline.remaining_seconds())
+        sock = cast(socket.socket, link.sock)
+        target = url if self._way.is_forwarded else url.removeprefix(self._origin)
+        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{self._way.headers}{headers}{length}\r\n"
+        sock.settimeout(self.deadline.remaining_seconds())
+        # An answer may have come before all was sent; where there is none, reading tells.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(head.encode("latin-1") + (body or b""))
+        incoming = cast(socket.socket, _Incoming(sock, self.deadline))
+        answer = self._answer = http.client.HTTPResponse(incoming, method=method)
+        answer.begin()
+        return answer
 
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return None: even when told not to follow, requests would first read the redirect's body, of any size."""
+    def release(self) -> None:
+        """End the request under way: its connection is kept if the answer was read to its end and allows it."""
+        link, answer = self._busy, self._answer
+        self._busy = self._answer = None
+        if link is None:
+            return
+        if answer is not None and answer.isclosed() and not answer.will_close:
+            self._idle = link
+            if self._closed:  # meanwhile, by another thread, which has not seen this connection
+                self.close()
+        else:
+            if answer is not None:
+                answer.close()
+            link.close()
+
+    def close(self) -> None:
+        """Close the connection; one in use is closed by `release`, which has to come soon: stop the deadline."""
+        self._closed = True
+        link, self._idle = self._idle, None
+        if link is not None:
+            link.close()
+
+    def _taken(self) -> HTTPConnection | None:
+        """Return the kept connection, None where there is none or the other side has closed it meanwhile."""
+        link, self._idle = self._idle, None
+        if link is not None and is_connection_dropped(link):
+            link.close()
+            return None
+        return link
+
+
+class _Way:
+    """How a host is reached, by the environment: straight or through a proxy, and by whose word for its certificate."""
+
+    def __init__(self, url: str) -> None:
+        parts = parse_url(url)
+        self._trust: Mapping[str, Any] = _trusted() if parts.scheme == "https" else {}
+        self._pool = _pool(url, _proxy_for(url), self._trust)
+        self.is_forwarded = self._pool.proxy is not None and parts.scheme == "http"
+        """Whether a proxy is to be told the whole address with each request; else it only carries bytes."""
+        self.headers = header_lines(self._pool.proxy_headers) if self.is_forwarded else ""
+        """What a proxy that forwards is to be told beside."""
+
+    def opened(self, seconds: float) -> HTTPConnection:
+        """Return a new connection. Raises one of TRANSPORT_ERRORS, ProxyError where it is the proxy's fault."""
+        pool = self._pool
+        proxy = pool.proxy
+        to = pool if proxy is None else proxy
+        link = cast(
+            HTTPConnection,
+            pool.ConnectionCls(
+                to.host or "", to.port, timeout=min(_CONNECT_SECONDS_MAX, seconds), **pool.conn_kw, **self._trust
+            ),
+        )
+        try:
+            if proxy is not None and not self.is_forwarded:
+                scheme = "https" if proxy.scheme == "https" else "http"
+                link.set_tunnel(pool.host, pool.port, pool.proxy_headers, scheme)
+            link.connect()
+        except TRANSPORT_ERRORS as fault:
+            link.close()
+            if proxy is None:
+                raise
+            raise ProxyError("no connection through the proxy", fault) from fault
+        return link
+
+
+def sendable(url: str) -> str:
+    """Return an address as it is sent, and signed: what no address may hold is percent-encoded.
+
+    Raises ValueError where it cannot be one.
+    """
+    return parse_url(url).url
+
+
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Return headers as the lines of a request. Raises ValueError where a value would be a header of its own."""
+    for name, value in headers.items():
+        if "\r" in value or "\n" in value:
+            raise ValueError(f"the header {name} holds a line break")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+def _pool(url: str, proxy: str | None, trust: Mapping[str, Any]) -> HTTPConnectionPool:
+    if proxy is None:
+        return PoolManager(**trust).connection_from_url(url)
+    from requests.adapters import HTTPAdapter  # as late as `_proxy_for`
+
+    return cast(HTTPConnectionPool, HTTPAdapter().proxy_manager_for(proxy, **trust).connection_from_url(url))
+
+
+def _proxy_for(url: str) -> str | None:
+    """Return the proxy by which the environment has an address reached, None where it is reached straight."""
+    if not getproxies().keys() - {"no"}:
         return None
+    # It knows all that NO_PROXY may say; without a proxy nobody needs it, or has to load it.
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url, no_proxy=None))
+    return str(prepend_scheme_if_needed(proxy, "http")) if proxy else None  # type: ignore[no-untyped-call]
+
+
+def _trusted() -> dict[str, str]:
+    """Return where the certificates are that others' are vouched for by, as urllib3 is told."""
+    named = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None)
+    place = Path(certifi.where() if named is None else os.environ[named])
+    if not place.exists():
+        raise FileNotFoundError(errno.ENOENT, f"{named or 'certifi'} names {place}, and there is no such file")
+    return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir" if place.is_dir() else "ca_certs": str(place)}

@@ -49,7 +49,7 @@ def main() -> None:
             "python -c pass": [sys.executable, "-c", "pass"],
             "import click": [sys.executable, "-c", "import click"],
             "import sqlalchemy": [sys.executable, "-c", "import sqlalchemy"],
-            "import sqlalchemy, requests": [sys.executable, "-c", "import sqlalchemy, requests"],
+            "import sqlalchemy, urllib3": [sys.executable, "-c", "import sqlalchemy, urllib3"],
             "waveimport --help": [installed, "--help"],
             "waveimport --version": [installed, "--version"],
             "waveimport run --help": [installed, "run", "--help"],

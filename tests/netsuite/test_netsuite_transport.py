@@ -4,6 +4,8 @@ import gzip
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -342,3 +344,13 @@ def test_a_header_does_not_hold_another(value: str) -> None:
 def test_a_base_url_that_is_no_address_is_told_at_once(make_client: MakeClient) -> None:
     with pytest.raises(BadValue, match="is no address"):
         make_client(base_url="http://127.0.0.1:port")
+
+
+def test_a_run_that_asks_straight_does_not_load_what_only_others_need() -> None:
+    script = (
+        "import sys\n"
+        "import waveimport.runtime.importer\n"
+        "print(sorted({'requests', 'requests_oauthlib', 'oauthlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

@@ -14,8 +14,6 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import requests
-
 from waveimport.core.settings import NotifySettings
 
 log = logging.getLogger(__name__)
@@ -97,7 +95,7 @@ class Notifier:
         for name, way in ways:
             try:
                 way()
-            except (requests.RequestException, OSError, subprocess.SubprocessError, ValueError) as error:
+            except (OSError, subprocess.SubprocessError, ValueError) as error:  # those of requests are OSErrors
                 # Neither the address nor the command line: both may hold a secret.
                 log.warning("the %s of [notify] failed: %s", name, _kind(error))
 
@@ -115,13 +113,20 @@ class Notifier:
         )
 
 
+class _Refused(OSError):
+    """A status that is no success."""
+
+
 def _post(url: str, body: str, kind: str) -> None:
+    import requests  # most runs tell nobody, and need not load it
+
     headers = {"Content-Type": f"{kind}; charset=utf-8", "User-Agent": "waveimport"}
     # The status is all that counts: a body that drips, or another place, would hold the run.
     with requests.post(
         url, data=body.encode(), headers=headers, timeout=HTTP_SECONDS, stream=True, allow_redirects=False
     ) as answer:
-        answer.raise_for_status()
+        if answer.status_code >= 400:
+            raise _Refused(f"it answered {answer.status_code}")
 
 
 def _with_suffix(url: str, suffix: str) -> str:
@@ -131,8 +136,8 @@ def _with_suffix(url: str, suffix: str) -> str:
 
 def _kind(error: Exception) -> str:
     match error:
-        case requests.HTTPError() if error.response is not None:
-            return f"it answered {error.response.status_code}"
+        case _Refused():
+            return str(error)
         case subprocess.CalledProcessError():
             return f"it ended with {error.returncode}"
         case FileNotFoundError():

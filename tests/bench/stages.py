@@ -19,7 +19,7 @@ from typing import Any
 began = time.process_time()
 
 from waveimport.core import records  # noqa: E402
-from waveimport.netsuite import client  # noqa: E402
+from waveimport.netsuite import auth, client, transport  # noqa: E402
 from waveimport.runtime import coordinator, fetcher, importer, paging  # noqa: E402
 from waveimport.runtime.config import load_settings  # noqa: E402
 from waveimport.store import batches, destination, landing, removal, transactions, waves  # noqa: E402
@@ -27,8 +27,8 @@ from waveimport.store import batches, destination, landing, removal, transaction
 imported = time.process_time()
 STAGES: list[tuple[str, Any, str]] = [
     ("fetch: request, signature, reply", client.SuiteQLClient, "query"),
-    ("fetch: sign and prepare", client.requests.Session, "prepare_request"),
-    ("fetch: send and read the head", client.requests.Session, "send"),
+    ("fetch: sign", auth.TokenBasedLogin, "ticket"),
+    ("fetch: send and read the head", transport.Connection, "ask"),
     ("fetch: read the body", client.SuiteQLClient, "_read"),
     ("parse", records.PageReader, "read"),
     ("children of a page", paging.Pager, "_children"),

@@ -92,11 +92,11 @@ def test_the_proxy_of_the_environment_is_used_and_its_password_never_shown(
     assert raised.value.message.endswith("through the proxy: Tunnel connection failed: 403 Forbidden")
 
 
-def carry(handler: Handler) -> None:
+def carry(handler: Handler, to_port: int | None = None) -> None:
     """Be a proxy: connect to where a CONNECT asks for, and carry bytes both ways until both sides have ended."""
     host, _, port = handler.path.rpartition(":")
     handler.close_connection = True
-    with socket.create_connection((host, int(port))) as there:
+    with socket.create_connection((host, to_port or int(port))) as there:
         handler.send_response(200)
         handler.end_headers()
 
@@ -140,6 +140,23 @@ def test_a_certificate_is_not_accepted_because_it_came_through_a_proxy(
     with pytest.raises(UntrustedServer, match="self-signed certificate"):
         make_client(base_url=tls_server.url).query(SQL)
     assert tls_server.asked == []
+
+
+def test_a_port_that_goes_without_saying_is_not_said(
+    server: ScriptedServer,
+    tls_server: ScriptedServer,
+    make_client: MakeClient,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is left out of what is signed, so Host must not name it either."""
+    server.script = [lambda handler: carry(handler, tls_server.server_address[1])]
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    for base_url in ("https://127.0.0.1", "https://127.0.0.1:443"):
+        assert json.loads(make_client(base_url=base_url).query(SQL)) == PAGE
+    assert [asked.path for asked in server.asked] == ["127.0.0.1:443"] * 2
+    assert [asked.headers["Host"] for asked in tls_server.asked] == ["127.0.0.1"] * 2
 
 
 def test_a_proxy_that_forwards_is_told_the_whole_address(

@@ -24,7 +24,7 @@ from urllib.request import getproxies
 
 import certifi
 from urllib3 import PoolManager
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, port_by_scheme
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util import parse_url
@@ -132,7 +132,8 @@ class Connection:
         self.deadline = deadline
         parts = parse_url(url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._host = parts.netloc or ""
+        goes_without_saying = parts.port in (None, port_by_scheme.get(parts.scheme or ""))
+        self._host = (parts.host if goes_without_saying else parts.netloc) or ""
         self._way: _Way | None = None
         self._idle: HTTPConnection | None = None
         self._busy: HTTPConnection | None = None

@@ -21,7 +21,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NoReturn
 from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
@@ -145,7 +144,8 @@ class SuiteQLClient:
         after decompression, `attempts` the requests that one query may cost, refused logins and access tokens aside.
         `epoch_seconds` is the wall clock, by which signatures and assertions are dated. `sleep` replaces the wait
         between attempts, which otherwise ends at once on `stop`. `new_request_id` names one request, and log lines bear
-        that name; `watch` is told of each. Raises BadSecret or BadValue for credentials that cannot be used.
+        that name; `watch` is told of each. Raises BadSecret or BadValue for credentials, or an address, that cannot be
+        used.
         """
         try:
             self._origin = sendable(settings.base_url).rstrip("/")
@@ -263,14 +263,22 @@ class SuiteQLClient:
         # A caller that has bound `request_id` is to know, when this returns, which request it was.
         kept = "request_id" in get_contextvars()
         with nullcontext() if kept else bound_contextvars(request_id=None):
+            # Most requests need no second attempt, and what counts attempts costs as much as a signature.
             try:
                 return self._ask(call)
             except SourceError as error:
-                failed = [error]
-            # What is asked again begins with what is known: most requests need none of it.
-            return self._retry(lambda: self._ask(call) if not failed else _raise(failed.pop()))
+                failed = error
+            return self._again(call, failed)
 
-    def _retry(self, ask: Callable[[], bytes]) -> bytes:
+    def _again(self, call: _Call, failed: SourceError) -> bytes:
+        """Go on behind a first attempt that has failed."""
+        first: list[SourceError] = [failed]
+
+        def attempt() -> bytes:
+            if first:
+                raise first.pop()
+            return self._ask(call)
+
         retrying = Retrying(
             retry=self._policy.retry,
             stop=self._policy.stop,
@@ -279,7 +287,7 @@ class SuiteQLClient:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        return retrying(ask)
+        return retrying(attempt)
 
     def clock_skew_seconds(self, now_epoch_seconds: float) -> float | None:
         """Return by how much the local clock, which reads `now_epoch_seconds`, is ahead of the service's.
@@ -514,10 +522,6 @@ class _Tally:
     def health(self) -> Health:
         """Return what was counted up to now."""
         return Health(self.requests, self.retries, self.rate_limited, self.last_success, self.failing_since)
-
-
-def _raise(error: SourceError) -> NoReturn:
-    raise error
 
 
 def _unpacked(answer: http.client.HTTPResponse, headers: Headers, max_bytes: int, *, cut: bool) -> bytes:

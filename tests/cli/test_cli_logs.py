@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from cli_world import World
-from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from waveimport.cli.logs import configure_logging
 from waveimport.errors import ExitCode
+from waveimport.log_fields import bind, bound
 from waveimport.simulator.faults import Fault, FaultKind, Faults
 from waveimport.simulator.handle import Simulator
 
@@ -41,7 +41,7 @@ def objects(lines: Lines) -> list[dict[str, Any]]:
 
 def test_a_json_line_says_job_wave_batch_attempt_and_request_where_they_are_known(lines: Lines) -> None:
     configure_logging(0, "json", scrubbed)
-    with bound_contextvars(**WHERE):
+    with bound(**WHERE):
         log.warning("was %s", "refused")
     log.warning("done")
     known, unknown = objects(lines)
@@ -52,10 +52,10 @@ def test_a_json_line_says_job_wave_batch_attempt_and_request_where_they_are_know
 
 def test_a_text_line_ends_in_the_batch_the_attempt_and_the_request(lines: Lines) -> None:
     configure_logging(1, "text", scrubbed)
-    with bound_contextvars(**WHERE):
+    with bound(**WHERE):
         log.warning("was refused")
         log.debug("POST suiteql: 200", extra={"method": "POST", "kind": "suiteql", "status": 200, "rows": 5})
-    with bound_contextvars(job="import_1", batch=None):
+    with bound(job="import_1", batch=None):
         log.warning("done")
     assert [line.split(" ", 1)[1] for line in lines()] == [
         "WARNING was refused  batch=2/customer/7 attempt=4 request_id=ab12cd34",
@@ -67,7 +67,7 @@ def test_a_text_line_ends_in_the_batch_the_attempt_and_the_request(lines: Lines)
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_secret_comes_out_by_the_context_or_the_trace(lines: Lines, form: str) -> None:
     configure_logging(1, form, scrubbed)
-    with bound_contextvars(batch=f"a {CANARY}", request_id=CANARY):
+    with bound(batch=f"a {CANARY}", request_id=CANARY):
         try:
             raise ValueError(CANARY)
         except ValueError:
@@ -80,7 +80,7 @@ def test_no_secret_comes_out_by_the_context_or_the_trace(lines: Lines, form: str
 
 def test_a_trace_stands_behind_the_context(lines: Lines) -> None:
     configure_logging(0, "text", scrubbed)
-    with bound_contextvars(batch="1/a/1"):
+    with bound(batch="1/a/1"):
         try:
             raise ValueError("x")
         except ValueError:
@@ -92,7 +92,7 @@ def test_a_trace_stands_behind_the_context(lines: Lines) -> None:
 
 def test_what_other_libraries_add_to_their_records_is_not_written(lines: Lines) -> None:
     configure_logging(0, "json", scrubbed)
-    with bound_contextvars(other="bound"):
+    with bound(other="bound"):
         logging.getLogger("urllib3").warning("retrying", extra={"authorization": "signed"})
     (line,) = objects(lines)
     assert list(line) == ["time", "level", "logger", "message"]
@@ -103,7 +103,7 @@ def test_each_thread_has_its_own_context(lines: Lines) -> None:
     both = threading.Barrier(2, timeout=10)
 
     def work(batch: str) -> None:
-        bind_contextvars(batch=batch)
+        bind(batch=batch)
         both.wait()
         for _ in range(20):
             log.warning("by %s", batch)

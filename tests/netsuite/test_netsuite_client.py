@@ -35,7 +35,6 @@ from netsuite_server import (
 from oauthlib.common import urldecode
 from oauthlib.oauth1.rfc5849 import signature
 from oauthlib.oauth1.rfc5849.utils import parse_authorization_header
-from structlog.contextvars import bound_contextvars, get_contextvars
 
 from waveimport.errors import (
     BadReply,
@@ -52,6 +51,7 @@ from waveimport.errors import (
     TableRefused,
     WaveImportError,
 )
+from waveimport.log_fields import bound, fields
 from waveimport.netsuite.client import SUITEQL_PATH, SuiteQLClient
 
 MakeClient = Callable[..., SuiteQLClient]
@@ -761,7 +761,7 @@ def test_each_request_has_an_id_of_its_own_that_its_lines_bear(
 
     def note(record: logging.LogRecord) -> bool:
         if record.name.startswith("waveimport"):
-            bound.append((record.getMessage()[:24].strip(), get_contextvars().get("request_id")))
+            bound.append((record.getMessage()[:24].strip(), fields().get("request_id")))
         return True
 
     monkeypatch.setattr(caplog.handler, "filters", [note])
@@ -799,10 +799,10 @@ def test_each_request_has_an_id_of_its_own_that_its_lines_bear(
 def test_the_last_request_is_left_bound_only_for_a_caller_that_asks_for_it(make_client: MakeClient) -> None:
     client = make_client(new_request_id=lambda: "r1")
     client.query(SQL)
-    assert "request_id" not in get_contextvars()
-    with bound_contextvars(request_id=None):
+    assert "request_id" not in fields()
+    with bound(request_id=None):
         client.query(SQL)
-        assert get_contextvars()["request_id"] == "r1"
+        assert fields()["request_id"] == "r1"
 
 
 def test_an_operation_id_that_is_none_is_not_logged(

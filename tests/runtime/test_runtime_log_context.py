@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from runtime_world import ORDER, World
-from structlog.contextvars import bind_contextvars, bound_contextvars, get_contextvars
 
 from waveimport.cli.logs import _Lines
 from waveimport.errors import QueryRefused
+from waveimport.log_fields import bind, bound, fields
 from waveimport.runtime import coordinator, writer
 from waveimport.runtime.log_context import about
 from waveimport.store import landing
@@ -58,7 +58,7 @@ def numbered(world: World, then: Callable[[str], bytes | None]) -> None:
     numbers = count(1)
 
     def before(sql: str) -> bytes | None:
-        bind_contextvars(request_id=f"r{next(numbers)}")
+        bind(request_id=f"r{next(numbers)}")
         return then(sql)
 
     world.source.before = before
@@ -72,7 +72,7 @@ def test_a_refused_batch_is_told_of_with_its_wave_attempt_and_request(world: Wor
             raise QueryRefused("no")
 
     numbered(world, refuse)
-    with bound_contextvars(token=9):
+    with bound(token=9):
         world.coordinator().run()
     assert world.job() == "failed"
     (first,), (last,) = heard.about("was refused, try 1"), heard.about("failed for good")
@@ -105,7 +105,7 @@ def test_a_page_lands_under_the_request_that_brought_it(world: World, heard: Lis
     assert [(line["batch"], line["request_id"], line["rows"]) for line in landed] == [
         (first.batch_id, f"r{number}", rows) for number, rows in ((2, 5), (3, len(world.orders()) - 5))
     ]
-    assert "request_id" not in get_contextvars(), "what a batch had bound ends with it"
+    assert "request_id" not in fields(), "what a batch had bound ends with it"
 
 
 def test_threads_at_work_at_once_do_not_mix_their_batches(world: World, heard: Listener) -> None:
@@ -141,9 +141,9 @@ def test_what_the_writer_does_for_a_batch_is_told_of_under_its_name(world: World
     world.source.fill(range(1, 4))
     (plan,) = world.claim()
     with about(plan, "r1"):
-        seen = world.writer.transact(lambda connection: get_contextvars())
+        seen = world.writer.transact(lambda connection: fields())
     assert seen == {"job": "import_1", "wave": 1, "batch": "1/order/plan", "attempt": 1, "request_id": "r1"}
-    assert world.writer.transact(lambda connection: get_contextvars()) == {}
+    assert world.writer.transact(lambda connection: fields()) == {}
 
 
 def test_a_page_is_landed_under_the_name_of_its_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_page_is_landed_under_the_name_of_its_batch(world: World, monkeypatch:
     seen: list[tuple[Any, Any]] = []
 
     def land(*given: Any) -> bool:
-        bound = get_contextvars()
+        bound = fields()
         seen.append((bound.get("batch"), bound.get("request_id")))
         return landing.land(*given)
 

@@ -1,7 +1,7 @@
 """Logging of a command: to stderr, in UTC, as text for people or as one JSON object a line for machines.
 
 Records are made by the standard library's loggers, ours and those of others, and written by structlog, which adds what
-the thread at work has bound (`structlog.contextvars`): job and lease, wave, batch, attempt, the last request.
+the thread at work has bound (`waveimport.log_fields`): job and lease, wave, batch, attempt, the last request.
 """
 
 import json
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from waveimport.log_fields import fields
 
 if TYPE_CHECKING:
     from structlog.stdlib import ProcessorFormatter
@@ -39,14 +41,13 @@ class _Lines(logging.Formatter):
         return self._formatter.format(record)
 
     def _made(self) -> "ProcessorFormatter":
-        from structlog.contextvars import merge_contextvars
         from structlog.processors import JSONRenderer, LogfmtRenderer, format_exc_info
         from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
         context = LogfmtRenderer()
         as_json = JSONRenderer(serializer=json.dumps, ensure_ascii=False)
         return ProcessorFormatter(
-            foreign_pre_chain=[merge_contextvars, ExtraAdder(allow=_EXTRAS), format_exc_info],
+            foreign_pre_chain=[_with_fields, ExtraAdder(allow=_EXTRAS), format_exc_info],
             processors=[self._shape, as_json if self.as_json else lambda *event: _as_text(event[-1], context)],
         )
 
@@ -65,6 +66,11 @@ class _Lines(logging.Formatter):
         if trace:
             line["trace"] = trace
         return {name: self.scrub(value) if isinstance(value, str) else value for name, value in line.items()}
+
+
+def _with_fields(logger: Any, method: str, event: "EventDict") -> "EventDict":
+    """Add what is bound where the record was made."""
+    return {**fields(), **event}
 
 
 def _as_text(line: "EventDict", render: Callable[[Any, str, "EventDict"], str]) -> str:

@@ -24,7 +24,6 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
-from structlog.contextvars import bind_contextvars, bound_contextvars, get_contextvars
 from tenacity import RetryCallState, Retrying
 
 from waveimport.core.limits import Limits, Strike
@@ -40,6 +39,7 @@ from waveimport.errors import (
     SourceError,
     Stopped,
 )
+from waveimport.log_fields import bind, bound, fields
 from waveimport.netsuite.auth import Login, TokenBasedLogin
 from waveimport.netsuite.faults import (
     Policy,
@@ -261,8 +261,8 @@ class SuiteQLClient:
 
     def _retrying(self, call: _Call) -> bytes:
         # A caller that has bound `request_id` is to know, when this returns, which request it was.
-        kept = "request_id" in get_contextvars()
-        with nullcontext() if kept else bound_contextvars(request_id=None):
+        kept = "request_id" in fields()
+        with nullcontext() if kept else bound(request_id=None):
             # Most requests need no second attempt, and what counts attempts costs as much as a signature.
             try:
                 return self._ask(call)
@@ -409,7 +409,7 @@ class SuiteQLClient:
         From here on this thread's log lines bear the request's id. Raises SourceDown, GarbledReply, BadReply, Stopped.
         """
         request_id = self._new_request_id()
-        bind_contextvars(request_id=request_id)
+        bind(request_id=request_id)
         began = self._monotonic()
         try:
             with self._watch(request_id, call.method, call.url) as answered:

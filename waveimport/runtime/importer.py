@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from structlog.contextvars import bound_contextvars
-
 from waveimport.core.graph import select
 from waveimport.core.settings import Settings
 from waveimport.core.waves import UNFINISHED_JOB, JobStatus
@@ -23,6 +21,7 @@ from waveimport.errors import (
     LoginRefused,
     WaveImportError,
 )
+from waveimport.log_fields import bound
 from waveimport.netsuite.auth import SIGNATURE_SKEW_MOST_SECONDS
 from waveimport.netsuite.client import TOKEN_SECONDS_MAX, SuiteQLClient
 from waveimport.runtime import adoption, clock
@@ -200,7 +199,7 @@ class _Run:
             self._release(taken)
             return _stopped(self.switch.thrown, job.job_id)
         with (
-            bound_contextvars(job=job.job_id, token=taken.token),
+            bound(job=job.job_id, token=taken.token),
             self.tracing.run(job.job_id, self.settings.profile, job.mode) as tell,
         ):
             result = self._under_lease(job, taken)

@@ -2,8 +2,7 @@
 
 from contextlib import AbstractContextManager
 
-from structlog.contextvars import bound_contextvars, get_contextvars
-
+from waveimport.log_fields import bound, fields
 from waveimport.store.batches import Claim
 
 
@@ -12,7 +11,7 @@ def about(claim: Claim, request_id: str | None = None) -> AbstractContextManager
 
     `request_id` is of the request that the lines are about; each one that is sent inside the block takes its place.
     """
-    return bound_contextvars(
+    return bound(
         job=claim.job_id,
         wave=claim.wave_number,
         batch=claim.batch_id,
@@ -23,5 +22,5 @@ def about(claim: Claim, request_id: str | None = None) -> AbstractContextManager
 
 def last_request() -> str | None:
     """Return the id of the request that this thread sent last, None where it has sent none."""
-    request_id = get_contextvars().get("request_id")
+    request_id = fields().get("request_id")
     return None if request_id is None else str(request_id)

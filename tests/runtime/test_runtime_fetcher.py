@@ -138,6 +138,9 @@ class CrashingWriter:
     def transact(self, work: Any, *, prove: Any = None) -> Any:
         return self.world.writer.transact(work, prove=prove)
 
+    def begin(self, work: Any, *, prove: Any = None) -> "Future[Any]":
+        return self.world.writer.begin(work, prove=prove)
+
     def load(self, load: Load) -> "Future[bool]":
         self.left -= 1
         if self.left == 0:
@@ -477,6 +480,36 @@ def test_the_next_page_is_asked_for_while_one_lands(world: World) -> None:
     assert ended.ending is Ending.COMPLETED
     assert asked_second.is_set()
     assert world.orders() == list(range(1, 10))
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_the_first_page_is_asked_for_while_the_start_is_on_its_way_and_lands_behind_it(world: World, won: bool) -> None:
+    world.source.fill(range(1, 4))
+    plan(world)
+    (one,) = world.claim()
+    asked, answers = threading.Event(), []
+
+    class Slow(CrashingWriter):
+        def begin(self, work: Any, *, prove: Any = None) -> "Future[bool]":
+            answer: Future[bool] = Future()
+
+            def start() -> None:
+                answers.append(asked.wait(30))
+                begun = self.world.writer.transact(work, prove=prove)
+                answer.set_result(begun and won)
+
+            threading.Thread(target=start, daemon=True).start()
+            return answer
+
+        def load(self, load: Load) -> "Future[bool]":
+            answers.append(next(iter(world.statuses(1).keys() - {"completed"})))
+            return self.world.writer.load(load)
+
+    world.source.before = lambda sql: asked.set()
+    ended = world.fetcher(writer=Slow(world, 0, after=False)).work(one)
+    assert ended.ending is (Ending.COMPLETED if won else Ending.FENCED)
+    assert answers == ([True, "processing"] if won else [True])
+    assert world.orders() == ([1, 2, 3] if won else [])
 
 
 def test_the_scripted_source_answers_as_the_service_does() -> None:

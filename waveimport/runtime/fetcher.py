@@ -131,16 +131,17 @@ class Fetcher:
         begun = clock.monotonic()
         self._steps.begin()
         try:
-            if not self._steps.writer.transact(
+            starting = self._steps.writer.begin(
                 lambda connection: start(connection, claim), prove=lambda connection: started(connection, claim)
-            ):
-                return Ended(claim, Ending.FENCED)
+            )
             if claim.kind is BatchKind.PLAN:
+                self._steps.require_started(claim, starting)
                 self._planner.plan(claim)
             elif is_sweep(claim):
+                self._steps.require_started(claim, starting)
                 self._sweeper.sweep(claim)
             else:
-                self._pager.fetch(claim)
+                self._pager.fetch(claim, starting)
         except WaveImportError as error:
             request_id = last_request()  # what is asked from here on is asked to find the cause
             ending = ending_of(error, others_succeed=self._others_succeed(error, begun))

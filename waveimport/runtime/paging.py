@@ -4,6 +4,7 @@ While a page is parsed and landed the next one is asked for.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -37,9 +38,10 @@ class Pager:
             name: WideReader(record) for name, record in records.by_name.items() if len(record.columns) > COLUMNS_MAX
         }
 
-    def fetch(self, claim: Claim) -> None:
+    def fetch(self, claim: Claim, starting: "Future[bool]") -> None:
         """Read and land the rows of a batch, from where an earlier attempt has come to; with them the batches of what
-        derives from them, and a sibling for the far part of a range that turns out heavy.
+        derives from them, and a sibling for the far part of a range that turns out heavy. `starting` tells when it is
+        said to be processing: the first page is asked for meanwhile.
 
         Raises Stopped, Fenced, BadReply where paging would not end, and the errors of source and database.
         """
@@ -70,7 +72,9 @@ class Pager:
                     covered = replace(covered, upper=cut)
                     children += (sibling,)
                     event = "split"
-                if landing is not None:
+                if landing is None:
+                    self._steps.require_started(claim, starting)
+                else:
                     self._steps.wait_until_durable(claim, landing)
                 removal = _read_whole(claim, spec, covered) if done else None
                 if removal is not None and not self._visibility.is_seen(claim, record):

@@ -62,6 +62,12 @@ class Steps:
         if self.halted.is_set():
             raise Stopped("the run was told to stop")
 
+    def require_started(self, claim: Claim, starting: "Future[bool]") -> None:
+        """Wait until a batch is said to be processing. Raises Fenced when this attempt is no longer the current one,
+        and the database's errors."""
+        if not starting.result():
+            raise Fenced(f"batch {claim.batch_id} was taken over")
+
     def ask(self, claim: Claim, query: str, rows: int | None = None) -> bytes:
         """Return the reply's body, of at most `rows` rows, by default a page. Raises the source's errors."""
         self.still_at_work(claim)

@@ -106,9 +106,20 @@ class Writer:
         """
         if not self.database.is_sqlite:
             return self.database.run(work, prove=prove)
-        job = _Job(work, alone=alone)
+        return cast(T, self._queued(_Job(work, alone=alone)).result())
+
+    def begin(self, work: Callable[[Any], T], *, prove: Callable[[Any], T | None] | None = None) -> "Future[T]":
+        """Have a transaction done as `transact` does, without waiting for it where a thread of its own does it. What is
+        handed in later comes behind it."""
+        if self.database.is_sqlite:
+            return self._queued(_Job(work))
+        done: Future[T] = Future()
+        done.set_result(self.transact(work, prove=prove))
+        return done
+
+    def _queued(self, job: "_Job") -> "Future[Any]":
         self._queue.put(job)
-        return cast(T, job.future.result())
+        return job.future
 
     def load(self, load: Load) -> "Future[bool]":
         """Hand a page in to land (T4). The answer is False when its attempt was fenced, an error where it cannot."""
@@ -122,8 +133,7 @@ class Writer:
             prove=lambda connection: landed(connection, load),
             load=load,
         )
-        self._queue.put(job)
-        return job.future
+        return self._queued(job)
 
     def close(self) -> None:
         """Finish what was handed in and end the threads."""

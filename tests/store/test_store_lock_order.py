@@ -35,8 +35,8 @@ def test_what_coordinates_locks_the_job_row_before_all_else(sqlite_database: Dat
     statements: list[str] = []
 
     def record(connection: Any, statement: Any, *rest: Any) -> None:
-        if not isinstance(statement, str):  # BEGIN is
-            statements.append(" ".join(str(statement.compile(dialect=mysql.dialect())).split()))
+        text = statement if isinstance(statement, str) else str(statement.compile(dialect=mysql.dialect()))
+        statements.append(" ".join(text.split()))
 
     event.listen(sqlite_database.engine, "before_execute", record)
     sqlite_database.run(lambda connection: COORDINATING[name](connection, held))

@@ -1,7 +1,7 @@
 """Engines for both databases, set as experiment found them right.
 
 **SQLite.** Only this is right on Python 3.11 to 3.13: the driver's own transaction handling switched off
-(`isolation_level = None`) and a `begin` event that emits BEGIN IMMEDIATE, which is the row lock of this database.
+(`isolation_level = None`) and a dialect that emits BEGIN IMMEDIATE, which is the row lock of this database.
 The driver's default and `isolation_level="IMMEDIATE"` both lose updates; a deferred BEGIN that turns into a write
 fails with BUSY_SNAPSHOT, which no timeout cures. After FULL, IOERR or INTERRUPT SQLite has ended the transaction
 silently and the next INSERT would commit by itself: every statement and the commit first ask `in_transaction`.
@@ -24,7 +24,8 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from waveimport.errors import BadValue, DatabaseDown, DatabaseError
+from waveimport.errors import BadValue, DatabaseDown
+from waveimport.store.sqlite_driver import GUARDED
 
 # The pool logs a traceback for each connection that a lost server takes with it; the loss itself is told by us.
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
@@ -134,11 +135,8 @@ def _open_sqlite(url: str) -> Engine:
     def remember_file(connection: sqlite3.Connection, record: Any) -> None:
         record.info[_FILE] = path, _identity(path)
 
-    engine = create_engine("sqlite://", creator=connect, hide_parameters=True, poolclass=QueuePool)
+    engine = create_engine(GUARDED, creator=connect, hide_parameters=True, poolclass=QueuePool)
     event.listen(engine, "connect", remember_file)
-    event.listen(engine, "begin", _begin_immediate)
-    event.listen(engine, "before_cursor_execute", _guard_statement)
-    event.listen(engine, "commit", _guard_commit)
     return engine
 
 
@@ -166,29 +164,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def _begin_deferred(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
-
-
-def _in_transaction(connection: Connection) -> bool:
-    driver: Any = connection.connection.driver_connection
-    return bool(driver.in_transaction)
-
-
-def _guard_statement(
-    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-) -> None:
-    if not statement.startswith("BEGIN") and not _in_transaction(connection):
-        raise DatabaseError("SQLite ended the transaction by itself; the whole of it is done again")
-
-
-def _guard_commit(connection: Connection) -> None:
-    if not _in_transaction(connection):
-        raise DatabaseError("SQLite ended the transaction by itself; nothing of it was committed")
 
 
 def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:

@@ -9,7 +9,7 @@ row whenever anything differed from the last was 0.4 rows of 1.2 kB a batch: hal
 
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import and_, bindparam, case, insert, literal, literal_column, select, update
@@ -23,11 +23,14 @@ from waveimport.store.dialect import now
 from waveimport.store.tables import batch_events, import_jobs, wave_journal
 
 CODE_VERSION = __version__
+KNOWN_MOST = 500
+"""Situations whose row a connection remembers."""
+_KNOWN: Final = "waveimport known situations"
 
 _BUMP = (
     update(import_jobs)
     .where(import_jobs.c.job_id == bindparam("job"))
-    .values(journal_seq=import_jobs.c.journal_seq + 1, updated_at=now())
+    .values(journal_seq=bindparam("number"), updated_at=now())
 )
 _SEQ = select(import_jobs.c.journal_seq).where(import_jobs.c.job_id == bindparam("job"))
 _MET = (
@@ -42,7 +45,12 @@ _MET = (
 )
 _REPEAT = (
     update(wave_journal)
-    .where(wave_journal.c.job_id == bindparam("job"), wave_journal.c.seq == bindparam("number"))
+    .where(
+        wave_journal.c.job_id == bindparam("job"),
+        wave_journal.c.seq == bindparam("number"),
+        wave_journal.c.token == bindparam("of_token"),
+        wave_journal.c.situation == bindparam("met"),
+    )
     .values(repeats=wave_journal.c.repeats + 1, repeated_at=now())
 )
 # MySQL assigns from left to right, and sees what it assigned: the comparison goes first.
@@ -63,6 +71,11 @@ _PASSED = (
         (import_jobs.c.pass_seq, bindparam("number")),
         (import_jobs.c.updated_at, now()),
     )
+)
+_PASSED_ANEW = (
+    update(import_jobs)
+    .where(import_jobs.c.job_id == bindparam("job"))
+    .values(journal_seq=bindparam("number"), pass_seq=bindparam("number"), idle_passes=0, updated_at=now())
 )
 _APPEND = insert(wave_journal).values(
     job_id=bindparam("job"),
@@ -101,8 +114,35 @@ def append(
     situation: str | None = None,
 ) -> int:
     """Append one row and return its number. The caller holds the lock of the job row."""
-    connection.execute(_BUMP, {"job": job_id})
-    seq: int = connection.execute(_SEQ, {"job": job_id}).scalar_one()
+    seq = _insert(
+        connection,
+        job_id,
+        source=source,
+        token=token,
+        event=event,
+        snapshot=snapshot,
+        decision=decision,
+        note=note,
+        situation=situation,
+    )
+    connection.execute(_BUMP, {"job": job_id, "number": seq})
+    return seq
+
+
+def _insert(
+    connection: Connection,
+    job_id: str,
+    *,
+    source: Trigger,
+    token: int,
+    event: str,
+    snapshot: JobSnapshot | None,
+    decision: Decision | None,
+    note: str | None,
+    situation: str | None,
+) -> int:
+    """Insert the next row and return its number, which is then to be written to the job."""
+    seq: int = connection.execute(_SEQ, {"job": job_id}).scalar_one() + 1
     connection.execute(
         _APPEND,
         {
@@ -135,26 +175,48 @@ def record_pass(
 
     Unless something was `worked` since the pass before, one that meets the situation of that pass is idle.
     """
-    met = None
     situation = None if decision.changes_rows else situation_of(source, snapshot, decision)
+    known: dict[tuple[str, int, str], int] = connection.info.setdefault(_KNOWN, {})
     if situation is not None:
-        met = connection.execute(_MET, {"job": job_id, "token": token, "situation": situation}).scalar()
-    if met is not None:
-        connection.execute(_REPEAT, {"job": job_id, "number": met})
-        seq: int = met
-    else:
-        seq = append(
-            connection,
-            job_id,
-            source=source,
-            token=token,
-            event="pass",
-            snapshot=snapshot,
-            decision=decision,
-            situation=situation,
-        )
-    connection.execute(_PASSED, {"job": job_id, "number": seq, "worked": int(worked)})
-    return met is None
+        met = _repeat(connection, job_id, token, situation, known)
+        if met is not None:
+            connection.execute(_PASSED, {"job": job_id, "number": met, "worked": int(worked)})
+            return False
+    seq = _insert(
+        connection,
+        job_id,
+        source=source,
+        token=token,
+        event="pass",
+        snapshot=snapshot,
+        decision=decision,
+        note=None,
+        situation=situation,
+    )
+    connection.execute(_PASSED_ANEW, {"job": job_id, "number": seq})
+    return True
+
+
+def _repeat(
+    connection: Connection, job_id: str, token: int, situation: str, known: dict[tuple[str, int, str], int]
+) -> int | None:
+    """Count a pass on the row of its situation and return that row's number; None where it is met for the first time.
+
+    The number is `known` from the time before; that it is the row of this very situation is asked of the row itself, as
+    what was known may have been rolled back.
+    """
+    binds = {"job": job_id, "of_token": token, "met": situation}
+    number = known.get((job_id, token, situation))
+    if number is not None and connection.execute(_REPEAT, {**binds, "number": number}).rowcount == 1:
+        return number
+    found: int | None = connection.execute(_MET, {"job": job_id, "token": token, "situation": situation}).scalar()
+    if found is None:
+        return None
+    if len(known) >= KNOWN_MOST:
+        known.clear()
+    known[job_id, token, situation] = found
+    connection.execute(_REPEAT, {**binds, "number": found})
+    return found
 
 
 def situation_of(source: Trigger, snapshot: JobSnapshot, decision: Decision) -> str:

@@ -199,7 +199,7 @@ def test_a_swap_in_another_database_rests_on_nothing_that_is_not_durable(
     runs, transact, passes = anywhere, Writer.transact, set[bool]()
 
     def watched(self: Writer, work: Any, *, prove: Any = None, alone: bool = False) -> Any:
-        if getattr(work, "func", None) is waves.advance:
+        if getattr(work, "func", None) is waves.advance_and_claim:
             passes.add(alone)
         return transact(self, work, prove=prove, alone=alone)
 

@@ -19,7 +19,7 @@ from waveimport.core.multiset import digest
 from waveimport.core.ranges import Bounds, derived_batch_id, main_batch_id, range_count, split
 from waveimport.core.replay import replay
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
-from waveimport.core.waves import BatchKind, BatchStatus, Decision, Trigger, decide
+from waveimport.core.waves import BatchKind, BatchStatus, Decision, JobSnapshot, Trigger, decide
 from waveimport.errors import DatabaseError, Fenced, JobCancelled
 from waveimport.store import audit, batches, jobs, journal, landed, lease, waves
 from waveimport.store.batches import Claim
@@ -29,6 +29,7 @@ from waveimport.store.landing import Load, NewBatch, land
 from waveimport.store.landing import landed as was_landed
 from waveimport.store.lease import Held, Holder, Lease
 from waveimport.store.transactions import Database
+from waveimport.store.waves import Turn
 
 T = TypeVar("T")
 
@@ -305,10 +306,40 @@ class World:
         self.leases[who] = None
 
     def advance(self, who: int, free: int) -> None:
+        seen = self.seen_by_a_pass(who, free)
+        self.under(
+            who,
+            lambda connection, held: waves.advance(
+                connection, held, limit=SLOTS, free_slots=free, trigger=Trigger.WORKER
+            ),
+            lambda result: seen(*result),
+        )
+
+    def turn(self, who: int, free: int) -> None:
+        """A pass and, where it moves nothing, its claims: one transaction, as the loop of a run does it."""
+        seen = self.seen_by_a_pass(who, free)
+
+        def effect(turn: Turn) -> None:
+            seen(turn.snapshot, turn.decision)
+            if turn.claims is not None:
+                self.orders[who] = None
+                self.claimed(turn.claims)
+                if turn.claims:
+                    self.note("claimed with a pass")
+
+        self.under(
+            who,
+            lambda connection, held: waves.advance_and_claim(
+                connection, held, limit=SLOTS, free_slots=free, trigger=Trigger.WORKER, lease_seconds=TTL
+            ),
+            effect,
+        )
+
+    def seen_by_a_pass(self, who: int, free: int) -> Callable[[JobSnapshot, Decision], None]:
+        """Return what a pass that begins now does to the model."""
         claimable = [seen.wave for seen in self.batches.values() if seen.status == "pending" and self.is_due(seen)]
 
-        def effect(result: tuple[Any, Decision]) -> None:
-            snapshot, decision = result
+        def effect(snapshot: JobSnapshot, decision: Decision) -> None:
             assert decide(snapshot) == decision, "a pass decides by the pure function"
             self.orders[who] = decision
             at_work = {wave.wave_number for wave in snapshot.waves if wave.status == "processing"}
@@ -323,33 +354,12 @@ class World:
             if decision.job == "failed":
                 self.note("failed job")
 
-        self.under(
-            who,
-            lambda connection, held: waves.advance(
-                connection, held, limit=SLOTS, free_slots=free, trigger=Trigger.WORKER
-            ),
-            effect,
-        )
+        return effect
 
     def claim(self, who: int) -> None:
         decision = self.orders[who]
         assert decision is not None
         self.orders[who] = None
-
-        def effect(claims: list[Claim]) -> None:
-            for claim in claims:
-                seen = self.batches[claim.batch_id]
-                assert seen.status == "pending", "a batch at work was claimed"
-                assert self.is_due(seen), "a batch was claimed before its back-off ended"
-                assert claim.attempt == seen.attempt + 1, "attempts grow by one"
-                if seen.attempt:
-                    self.note("batch run again")
-                seen.status, seen.attempt = "dispatched", claim.attempt
-                seen.token, seen.until, seen.not_before = self.token, self.clock + TTL, float("-inf")
-                after = None if claim.resume_key is None else claim.resume_key[0]
-                assert after is None or isinstance(after, int)
-                self.flights.append(Flight(claim, after))
-
         for order in decision.dispatch:
             if self.leases[who] is None:
                 return
@@ -358,8 +368,22 @@ class World:
                 lambda connection, held, order=order: batches.claim(
                     connection, held, order.wave_number, order.count, plans_only=order.plans_only, lease_seconds=TTL
                 ),
-                effect,
+                self.claimed,
             )
+
+    def claimed(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            seen = self.batches[claim.batch_id]
+            assert seen.status == "pending", "a batch at work was claimed"
+            assert self.is_due(seen), "a batch was claimed before its back-off ended"
+            assert claim.attempt == seen.attempt + 1, "attempts grow by one"
+            if seen.attempt:
+                self.note("batch run again")
+            seen.status, seen.attempt = "dispatched", claim.attempt
+            seen.token, seen.until, seen.not_before = self.token, self.clock + TTL, float("-inf")
+            after = None if claim.resume_key is None else claim.resume_key[0]
+            assert after is None or isinstance(after, int)
+            self.flights.append(Flight(claim, after))
 
     def requeue(self, who: int, *, proven: bool) -> None:
         lapsed = {

@@ -21,6 +21,9 @@ Transaction = Callable[[Any, Lease], object]
 COORDINATING: dict[str, Transaction] = {
     "T1 lease": lambda c, held: lease.acquire(c, JOB, world.holder(2), lease_seconds=60.0, trigger=Trigger.CRON),
     "T2 advance": lambda c, held: waves.advance(c, held, limit=4, free_slots=4, trigger=Trigger.WORKER),
+    "T2 and T3": lambda c, held: waves.advance_and_claim(
+        c, held, limit=4, free_slots=4, trigger=Trigger.WORKER, lease_seconds=60.0
+    ),
     "T3 claim": lambda c, held: batches.claim(c, held, 1, 4, plans_only=False, lease_seconds=60.0),
     "T5 requeue": lambda c, held: batches.requeue(c, held),
     "T7 retry": lambda c, held: jobs.retry_failed(c, JOB, token=held.token, trigger=Trigger.RETRY),
@@ -43,3 +46,23 @@ def test_what_coordinates_locks_the_job_row_before_all_else(sqlite_database: Dat
     event.remove(sqlite_database.engine, "before_execute", record)
     assert "FROM import_jobs WHERE import_jobs.job_id = " in statements[0]
     assert statements[0].endswith("FOR UPDATE")
+
+
+def test_claims_are_made_with_a_pass_only_where_it_has_locked_no_wave(sqlite_database: Database) -> None:
+    """Job, wave, batch is not the order of a landing, which has its batch before it wants the wave."""
+    held = world.leased(sqlite_database)
+
+    def turn() -> waves.Turn:
+        return sqlite_database.run(
+            lambda connection: waves.advance_and_claim(
+                connection, held, limit=4, free_slots=4, trigger=Trigger.WORKER, lease_seconds=60.0
+            )
+        )
+
+    first = turn()
+    assert first.decision.moves
+    assert first.decision.dispatch
+    assert first.claims is None
+    second = turn()
+    assert not second.decision.changes_rows
+    assert [claim.batch_id for claim in second.claims or ()] == [world.PLAN]

@@ -1,15 +1,16 @@
 """The loop of a run: read, decide, apply, dispatch, wait; and what ends it.
 
-One thread coordinates. Each turn is a pass (T2), after its commit the requeue (T5) and the claims (T3) that the pass
-decided, and the hand-over of the claims to idle workers. Passes are coalesced: one serves all that happened since the
-last. Between turns the thread renews leases, so a coordinator that hangs lets its lease lapse.
+One thread coordinates. Each turn is a pass (T2), the claims (T3) that it decided, with it or, where it moved something,
+after its commit and the requeue (T5), and the hand-over of the claims to idle workers. Passes are coalesced: one serves
+all that happened since the last. Between turns the thread renews leases, so a coordinator that hangs lets its lease
+lapse.
 """
 
 import heapq
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -18,7 +19,7 @@ from typing import Any
 
 from waveimport.core.backoff import after_outage, after_refusal
 from waveimport.core.settings import RunSettings
-from waveimport.core.waves import BatchStatus, Decision, JobSnapshot, JobStatus, Trigger, decide
+from waveimport.core.waves import BatchStatus, Decision, Dispatch, JobSnapshot, JobStatus, Trigger, decide
 from waveimport.errors import Fenced, LoginRefused, SourceDown, TablesInUse, WaveImportError
 from waveimport.runtime import clock
 from waveimport.runtime.fetcher import Ended, Ending, Fetcher
@@ -193,13 +194,14 @@ class Coordinator:
             free = max(0, slots - len(self._flights))
             worked, self._worked = self._worked, False
             try:
-                snapshot, decision = self._writer.transact(
+                turn = self._writer.transact(
                     partial(
-                        waves.advance,
+                        waves.advance_and_claim,
                         lease=self._lease,
                         limit=slots,
                         free_slots=free,
                         trigger=trigger,
+                        lease_seconds=self._settings.lease_seconds,
                         worked=worked,
                         decide=self._decide,
                         complete=self._complete,
@@ -209,30 +211,36 @@ class Coordinator:
             except TablesInUse as error:
                 self._wait_for_tables(error)
                 return None
-            status = decision.job or snapshot.status
+            decision = turn.decision
+            status = decision.job or turn.snapshot.status
             if status not in (JobStatus.PENDING, JobStatus.PROCESSING):
                 return status
             requeued = self._requeue() if decision.requeue else 0
-            handed = 0
-            for order in decision.dispatch:
-                claims = self._writer.transact(
-                    partial(
-                        batches.claim,
-                        lease=self._lease,
-                        wave_number=order.wave_number,
-                        count=order.count,
-                        plans_only=order.plans_only,
-                        lease_seconds=self._settings.lease_seconds,
-                    )
-                )
-                for claim in claims:
-                    self._hand_out(claim)
-                handed += len(claims)
+            claims = turn.claims if turn.claims is not None else self._claim(decision.dispatch)
+            for claim in claims:
+                self._hand_out(claim)
+            handed = len(claims)
             self._idle = slots > len(self._flights)
             # What was requeued, or left over by an order that found less than it asked, is looked at once more.
             wanted = sum(order.count for order in decision.dispatch)
             if not requeued and (handed == wanted or handed == 0):
                 return status
+
+    def _claim(self, orders: Sequence[Dispatch]) -> list[Claim]:
+        """Claim what a pass decided, each order in a transaction of its own."""
+        claims: list[Claim] = []
+        for order in orders:
+            claims += self._writer.transact(
+                partial(
+                    batches.claim,
+                    lease=self._lease,
+                    wave_number=order.wave_number,
+                    count=order.count,
+                    plans_only=order.plans_only,
+                    lease_seconds=self._settings.lease_seconds,
+                )
+            )
+        return claims
 
     def _wait_for_tables(self, error: TablesInUse) -> None:
         """Leave the completion to the next pass, so that leases are renewed meanwhile; for so long as an outage is

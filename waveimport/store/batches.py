@@ -173,39 +173,37 @@ def claim(
     status, _ = lock_job(connection, lease.job_id, lease.token)
     if status is not JobStatus.PROCESSING:
         return []
+    return claim_locked(connection, lease, wave_number, count, plans_only=plans_only, lease_seconds=lease_seconds)
+
+
+def claim_locked(
+    connection: Connection, lease: Lease, wave_number: int, count: int, *, plans_only: bool, lease_seconds: float
+) -> list[Claim]:
+    """T3 where the caller has locked the job row, checked the token and found the job processing."""
     rows = connection.execute(
         _CLAIMABLE,
         {"job": lease.job_id, "wave": wave_number, "priority": 0 if plans_only else 1, "count": count},
     ).all()
-    claims = []
-    for row in rows:
-        done = connection.execute(
-            _CLAIM,
-            {
-                "job": lease.job_id,
-                "batch": row.batch_id,
-                "seen": row.attempt,
-                "owner": lease.owner,
-                "token": lease.token,
-                "ttl": lease_seconds,
-            },
+    if not rows:
+        return []
+    binds = {"job": lease.job_id, "owner": lease.owner, "token": lease.token, "ttl": lease_seconds}
+    done = connection.execute(_CLAIM, [{**binds, "batch": row.batch_id, "seen": row.attempt} for row in rows])
+    assert done.rowcount == len(rows), f"batches of wave {wave_number} changed under their lock"
+    return [
+        Claim(
+            job_id=lease.job_id,
+            batch_id=row.batch_id,
+            wave_number=wave_number,
+            record=row.record,
+            kind=BatchKind(row.kind),
+            attempt=row.attempt + 1,
+            tries=row.tries,
+            spec=msgspec.json.decode(row.spec),
+            resume_key=None if row.resume_key is None else msgspec.json.decode(row.resume_key),
+            row_count=row.row_count,
         )
-        assert done.rowcount == 1, f"batch {row.batch_id} changed under its lock"
-        claims.append(
-            Claim(
-                job_id=lease.job_id,
-                batch_id=row.batch_id,
-                wave_number=wave_number,
-                record=row.record,
-                kind=BatchKind(row.kind),
-                attempt=row.attempt + 1,
-                tries=row.tries,
-                spec=msgspec.json.decode(row.spec),
-                resume_key=None if row.resume_key is None else msgspec.json.decode(row.resume_key),
-                row_count=row.row_count,
-            )
-        )
-    return claims
+        for row in rows
+    ]
 
 
 def _at(claim: Claim) -> dict[str, object]:

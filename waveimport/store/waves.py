@@ -1,10 +1,14 @@
 """The coordination pass (T2): lock the job, read, decide, move the job and its waves, journal, commit.
 
-A pass moves no batch rows: claiming (T3) and requeueing (T5) follow after its commit. The pass locks job → wave and a
-landing (T4) locks batch → wave; passes that moved batches too dead-locked against it every time.
+A pass that moves the job or a wave moves no batch rows: claiming (T3) and requeueing (T5) follow after its commit. It
+locks job → wave and a landing (T4) locks batch → wave; passes that moved batches too dead-locked against it every time.
+A pass that moves nothing holds the lock of the job row alone, with which a claim begins: there the claims are made in
+the same transaction, one commit less for each batch. What explores the two as two steps has all that can happen to the
+one among its schedules.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
@@ -20,7 +24,8 @@ from waveimport.core.waves import (
     decide,
 )
 from waveimport.errors import WaveImportError
-from waveimport.store import debts, journal, watermarks
+from waveimport.store import batches, debts, journal, watermarks
+from waveimport.store.batches import Claim
 from waveimport.store.dialect import now
 from waveimport.store.jobs import lock_job
 from waveimport.store.lease import Lease
@@ -104,6 +109,57 @@ def advance(
         )
         return snapshot, decision
     raise WaveImportError("a wave grew under 1000 readings of one pass")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a pass saw and decided, and what was claimed with it. `claims` is None where they are still to be made, each
+    order in a transaction of its own, as the pass has moved something or batches are to be requeued first."""
+
+    snapshot: JobSnapshot
+    decision: Decision
+    claims: list[Claim] | None
+
+
+def advance_and_claim(
+    connection: Connection,
+    lease: Lease,
+    *,
+    limit: int,
+    free_slots: int,
+    trigger: Trigger,
+    lease_seconds: float,
+    worked: bool = False,
+    decide: Callable[[JobSnapshot], Decision] = decide,
+    complete: Callable[[Connection], None] = lambda connection: None,
+) -> Turn:
+    """T2, and T3 in the same transaction where no wave is locked by it. The words are those of `advance`.
+
+    Where the outcome of its COMMIT is unknown, the caller may call again, as with `batches.claim`.
+    """
+    snapshot, decision = advance(
+        connection,
+        lease,
+        limit=limit,
+        free_slots=free_slots,
+        trigger=trigger,
+        worked=worked,
+        decide=decide,
+        complete=complete,
+    )
+    if decision.changes_rows or decision.requeue or snapshot.status is not JobStatus.PROCESSING:
+        return Turn(snapshot, decision, None)
+    claims: list[Claim] = []
+    for order in decision.dispatch:
+        claims += batches.claim_locked(
+            connection,
+            lease,
+            order.wave_number,
+            order.count,
+            plans_only=order.plans_only,
+            lease_seconds=lease_seconds,
+        )
+    return Turn(snapshot, decision, claims)
 
 
 def _apply(

@@ -29,7 +29,7 @@ from waveimport.store.landing import Load, NewBatch, land
 from waveimport.store.landing import landed as was_landed
 from waveimport.store.lease import Held, Holder, Lease
 from waveimport.store.transactions import Database
-from waveimport.store.waves import Turn
+from waveimport.store.waves import Memory, Turn
 
 T = TypeVar("T")
 
@@ -144,6 +144,8 @@ class World:
         self.completed = False
         self.leases: list[Lease | None] = [None, None]
         self.orders: list[Decision | None] = [None, None]
+        # Kept when the process dies or another takes over, so that it is wrong in every way that there is.
+        self.memories = (Memory(), Memory())
         self.flights: list[Flight] = []
         self.batches: dict[str, Seen] = {}
         self.rows: dict[str, dict[int, tuple[int, int]]] = {record.name: {} for record in RECORDS}
@@ -330,7 +332,13 @@ class World:
         self.under(
             who,
             lambda connection, held: waves.advance_and_claim(
-                connection, held, limit=SLOTS, free_slots=free, trigger=Trigger.WORKER, lease_seconds=TTL
+                connection,
+                held,
+                limit=SLOTS,
+                free_slots=free,
+                trigger=Trigger.WORKER,
+                lease_seconds=TTL,
+                memory=self.memories[who],
             ),
             effect,
         )

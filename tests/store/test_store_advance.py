@@ -42,6 +42,21 @@ def test_the_first_pass_starts_the_job_and_its_first_wave(database: Database) ->
     ]
 
 
+def test_a_memory_that_is_wrong_changes_nothing_of_what_a_pass_does(database: Database) -> None:
+    """It is of another connection's commits, or of a transaction that was rolled back."""
+    held = world.planned(database)
+    for _ in range(2):
+        world.advance(database, held)
+    before = passes(database)
+    (row,) = world.query(database, "SELECT seq, situation FROM wave_journal WHERE situation IS NOT NULL")
+    memory = waves.Memory(opened=(2,), situations={str(row[1]): before[0][0]})
+    database.run(
+        lambda connection: waves.advance(connection, held, limit=8, free_slots=8, trigger=Trigger.WORKER, memory=memory)
+    )
+    assert passes(database) == [*before[:-1], (row[0], before[-1][1] + 1)], "counted on the row of its situation"
+    assert (memory.opened, memory.situations) == ((1, 2), {row[1]: row[0]})
+
+
 def test_a_pass_goes_to_a_fixpoint(database: Database) -> None:
     held = world.planned(database)
     world.advance(database, held)

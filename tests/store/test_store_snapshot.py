@@ -64,9 +64,10 @@ class Pair:
 
     def check(self) -> None:
         """The whole of it: the snapshot, and every batch by its status, counts and progress."""
-        for limit, free in ((2, 1), (8, 8)):
+        # Whatever the reader believes to be open: it is told the same.
+        for limit, free, opened in ((2, 1, ()), (8, 8, (1, 2)), (8, 8, (2,))):
 
-            def read(connection: Any, limit: int = limit, free: int = free) -> Any:
+            def read(connection: Any, limit: int = limit, free: int = free, opened: tuple[int, ...] = opened) -> Any:
                 job = jobs.get_job(connection, JOB)
                 return read_snapshot(
                     connection,
@@ -75,6 +76,7 @@ class Pair:
                     coordination_status=job.coordination_status,
                     limit=limit,
                     free_slots=free,
+                    opened=opened,
                 )
 
             assert self.database.run(read) == view(self.state, now=0.0, limit=limit, free_slots=free)

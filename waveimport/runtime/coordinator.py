@@ -118,6 +118,7 @@ class Coordinator:
         self._decide = decide
         self._complete = complete
         self._complete_alone = complete_alone
+        self._memory = waves.Memory()
         self._in_use_since: float | None = None
         self._halted = threading.Event()
         self._fetcher = fetch(Reports(self._still_at_work, self._look, self._halted))
@@ -205,6 +206,7 @@ class Coordinator:
                         worked=worked,
                         decide=self._decide,
                         complete=self._complete,
+                        memory=self._memory,
                     ),
                     alone=self._complete_alone,
                 )

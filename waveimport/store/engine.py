@@ -32,6 +32,8 @@ logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 SQLITE_BUSY_SECONDS = 60.0
 _FILE = "waveimport-file"
+MYSQL_RECYCLE_SECONDS = 600
+"""The age at which a connection is made anew: firewalls drop those that they take for idle, mostly after longer."""
 MYSQL_SQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
 
@@ -169,10 +171,14 @@ def _begin_deferred(connection: Connection) -> None:
 
 
 def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:
+    # A pool asks the server before and behind each use of a connection, by default: two of the four round trips of a
+    # transaction. A transaction that meets a lost connection is run again anyway, with all of the pool made anew, and
+    # none is left open: SQLAlchemy ends what was begun before it gives a connection back.
     engine = create_engine(
         url,
         isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
+        pool_reset_on_return=None,
+        pool_recycle=MYSQL_RECYCLE_SECONDS,
         pool_size=8,
         max_overflow=8,
         hide_parameters=True,

@@ -9,7 +9,7 @@ row whenever anything differed from the last was 0.4 rows of 1.2 kB a batch: hal
 
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from sqlalchemy import and_, bindparam, case, insert, literal, literal_column, select, update
@@ -24,8 +24,7 @@ from waveimport.store.tables import batch_events, import_jobs, wave_journal
 
 CODE_VERSION = __version__
 KNOWN_MOST = 500
-"""Situations whose row a connection remembers."""
-_KNOWN: Final = "waveimport known situations"
+"""Situations whose row is remembered."""
 
 _BUMP = (
     update(import_jobs)
@@ -170,15 +169,16 @@ def record_pass(
     snapshot: JobSnapshot,
     decision: Decision,
     worked: bool = False,
+    known: dict[str, int] | None = None,
 ) -> bool:
     """Append the pass, or count it on the row of the situation that it met again. Returns whether a row was written.
 
-    Unless something was `worked` since the pass before, one that meets the situation of that pass is idle.
+    Unless something was `worked` since the pass before, one that meets the situation of that pass is idle. `known` are
+    the rows of situations that passes with this token have met, and is added to.
     """
     situation = None if decision.changes_rows else situation_of(source, snapshot, decision)
-    known: dict[tuple[str, int, str], int] = connection.info.setdefault(_KNOWN, {})
     if situation is not None:
-        met = _repeat(connection, job_id, token, situation, known)
+        met = _repeat(connection, job_id, token, situation, {} if known is None else known)
         if met is not None:
             connection.execute(_PASSED, {"job": job_id, "number": met, "worked": int(worked)})
             return False
@@ -197,16 +197,14 @@ def record_pass(
     return True
 
 
-def _repeat(
-    connection: Connection, job_id: str, token: int, situation: str, known: dict[tuple[str, int, str], int]
-) -> int | None:
+def _repeat(connection: Connection, job_id: str, token: int, situation: str, known: dict[str, int]) -> int | None:
     """Count a pass on the row of its situation and return that row's number; None where it is met for the first time.
 
     The number is `known` from the time before; that it is the row of this very situation is asked of the row itself, as
     what was known may have been rolled back.
     """
     binds = {"job": job_id, "of_token": token, "met": situation}
-    number = known.get((job_id, token, situation))
+    number = known.get(situation)
     if number is not None and connection.execute(_REPEAT, {**binds, "number": number}).rowcount == 1:
         return number
     found: int | None = connection.execute(_MET, {"job": job_id, "token": token, "situation": situation}).scalar()
@@ -214,7 +212,7 @@ def _repeat(
         return None
     if len(known) >= KNOWN_MOST:
         known.clear()
-    known[job_id, token, situation] = found
+    known[situation] = found
     connection.execute(_REPEAT, {**binds, "number": found})
     return found
 

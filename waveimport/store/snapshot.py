@@ -8,6 +8,7 @@ Each wave is one column of JSON, and the statement goes to the driver as it is: 
 libraries do for each column of a result and each parameter of a statement.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,7 +41,6 @@ _LAPSED = "IN ('dispatched', 'processing') AND lease_expires_at < {now}"
 _FAILED = "= 'failed'"
 _PLANS_OPEN = "IN ('pending', 'dispatched', 'processing', 'failed') AND priority = 0"
 
-_OPEN: Final = "waveimport open waves"
 _row: Final = msgspec.json.Decoder(list[Any])
 
 
@@ -82,27 +82,33 @@ def read_snapshot(
     coordination_status: CoordinationStatus,
     limit: int,
     free_slots: int,
+    opened: Sequence[int] = (),
 ) -> JobSnapshot:
-    """Return the snapshot of a job whose row the caller has locked and read (`status`, `coordination_status`)."""
+    """Return the snapshot of a job whose row the caller has locked and read (`status`, `coordination_status`).
+
+    `opened` are the waves that the caller believes not to be settled (see `open_waves`). Where another is, all is read
+    once more.
+    """
     on_sqlite = connection.dialect.name == "sqlite"
     binds = {"job_id": job_id, "slots": max(limit, 1)}
-    # The waves that were open when this connection looked last. Where another is by now, all is read once more.
-    looked_at: tuple[int, ...] = connection.info.get(_OPEN, ())
     while True:
-        read = connection.exec_driver_sql(_statement(on_sqlite, looked_at), binds)
+        read = connection.exec_driver_sql(_statement(on_sqlite, tuple(opened)), binds)
         waves = {wave.wave_number: wave for wave in (_view(_row.decode(text)) for (text,) in read)}
-        opened = tuple(number for number, wave in sorted(waves.items()) if wave.status not in SETTLED)
-        connection.info[_OPEN] = opened
+        snapshot = JobSnapshot(
+            status=status,
+            coordination_status=coordination_status,
+            waves=tuple(wave for _, wave in sorted(waves.items())),
+            limit=limit,
+            free_slots=free_slots,
+        )
+        looked_at, opened = opened, open_waves(snapshot)
         if set(opened) <= set(looked_at):
-            break
-        looked_at = opened
-    return JobSnapshot(
-        status=status,
-        coordination_status=coordination_status,
-        waves=tuple(wave for _, wave in sorted(waves.items())),
-        limit=limit,
-        free_slots=free_slots,
-    )
+            return snapshot
+
+
+def open_waves(snapshot: JobSnapshot) -> tuple[int, ...]:
+    """Return the waves that are not settled."""
+    return tuple(wave.wave_number for wave in snapshot.waves if wave.status not in SETTLED)
 
 
 def _view(columns: list[Any]) -> WaveView:

@@ -8,7 +8,7 @@ one among its schedules.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
@@ -29,7 +29,7 @@ from waveimport.store.batches import Claim
 from waveimport.store.dialect import now
 from waveimport.store.jobs import lock_job
 from waveimport.store.lease import Lease
-from waveimport.store.snapshot import read_snapshot
+from waveimport.store.snapshot import open_waves, read_snapshot
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
 
 _MOVE = (
@@ -58,6 +58,15 @@ class _Overtaken(Exception):
     """A landing added a batch between the snapshot and the move: read again."""
 
 
+@dataclass(slots=True)
+class Memory:
+    """What a holder of a lease remembers from one pass to the next: the waves that are not settled, and the journal's
+    row of each situation. It saves statements and decides nothing: what it has wrong is seen in the rows."""
+
+    opened: tuple[int, ...] = ()
+    situations: dict[str, int] = field(default_factory=dict)
+
+
 def advance(
     connection: Connection,
     lease: Lease,
@@ -68,16 +77,19 @@ def advance(
     worked: bool = False,
     decide: Callable[[JobSnapshot], Decision] = decide,
     complete: Callable[[Connection], None] = lambda connection: None,
+    memory: Memory | None = None,
 ) -> tuple[JobSnapshot, Decision]:
     """T2: one coordination pass. Returns what it saw and decided.
 
     `worked` says that something was handed out or landed since the pass before, so that meeting the same situation
     again is not idling. `complete` is called, with the job locked, before a job is completed: what must be done by
-    then. Where it raises, or the commit fails, the job is not completed and the next pass calls it again.
+    then. Where it raises, or the commit fails, the job is not completed and the next pass calls it again. `memory` is
+    that of the passes before under this lease.
 
     Raises Fenced when the lease was lost. A wave that grew after the snapshot was read is not moved: the pass is
     rolled back to its start and done again (each time a landing has committed, so there is an end).
     """
+    memory = memory or Memory()
     status, coordination = lock_job(connection, lease.job_id, lease.token)
     for _ in range(1000):
         snapshot = read_snapshot(
@@ -87,7 +99,9 @@ def advance(
             coordination_status=coordination,
             limit=limit,
             free_slots=free_slots,
+            opened=memory.opened,
         )
+        memory.opened = open_waves(snapshot)
         decision = decide(snapshot)
         savepoint = connection.begin_nested() if decision.changes_rows else None
         try:
@@ -106,6 +120,7 @@ def advance(
             snapshot=snapshot,
             decision=decision,
             worked=worked,
+            known=memory.situations,
         )
         return snapshot, decision
     raise WaveImportError("a wave grew under 1000 readings of one pass")
@@ -132,6 +147,7 @@ def advance_and_claim(
     worked: bool = False,
     decide: Callable[[JobSnapshot], Decision] = decide,
     complete: Callable[[Connection], None] = lambda connection: None,
+    memory: Memory | None = None,
 ) -> Turn:
     """T2, and T3 in the same transaction where no wave is locked by it. The words are those of `advance`.
 
@@ -146,6 +162,7 @@ def advance_and_claim(
         worked=worked,
         decide=decide,
         complete=complete,
+        memory=memory,
     )
     if decision.changes_rows or decision.requeue or snapshot.status is not JobStatus.PROCESSING:
         return Turn(snapshot, decision, None)

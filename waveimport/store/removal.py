@@ -7,12 +7,12 @@ Rows are looked for before anything is deleted: mostly there are none, a DELETE 
 MariaDB before 11.1 reads the whole table for a DELETE with a subquery.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, CursorResult
 
 from waveimport.core.ranges import chunks
 from waveimport.core.settings import Deletes
@@ -20,6 +20,7 @@ from waveimport.store.destination import DELETED_COLUMN, Target, quote
 from waveimport.store.dialect import MEMBERS_AT_ONCE, now
 
 Key = int | str
+_BIND = re.compile(r":(members|job|lower|upper)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Remover:
         self.above: Remover | None = None
         for one in below:
             one.above = self
-        self._clock = str(now().compile(dialect=connection.dialect)).replace(":", "\\:")
+        self._clock = str(now().compile(dialect=connection.dialect))
         self.nothing_before = False
 
     def execute(self, connection: Connection, removal: Removal, job_id: str) -> int:
@@ -115,7 +116,7 @@ class Remover:
             change = (
                 f"UPDATE {self._table} SET {DELETED_COLUMN} = {self._clock}" if soft else f"DELETE FROM {self._table}"
             )
-            removed = connection.execute(_statement(f"{change} WHERE {there}", binds), binds).rowcount
+            removed = _execute(connection, f"{change} WHERE {there}", binds).rowcount
         if self._below:
             self._cascade(connection, list(known) if known is not None else keys, soft=soft)
         return removed
@@ -153,11 +154,11 @@ class Remover:
                 f"SELECT DISTINCT {parent} FROM {remover._table} c LEFT JOIN {self._table} p"
                 f" ON p.{self._key} = {parent}{live} WHERE {' AND '.join(conditions)}"
             )
-            orphaned = list(connection.execute(_statement(sql, binds), binds).scalars())
+            orphaned = list(_execute(connection, sql, binds).scalars())
             for part in chunks(orphaned, MEMBERS_AT_ONCE):
                 others = f"SELECT DISTINCT {remover._parent} FROM {remover._table} WHERE {remover._parent} IN :members"
                 binds = {"members": list(part), "job": job_id}
-                old = connection.execute(_statement(f"{others} AND _job_id <> :job", binds), binds).scalars().all()
+                old = _execute(connection, f"{others} AND _job_id <> :job", binds).scalars().all()
                 if old:
                     remover._remove(connection, f"{remover._parent} IN :members", {"members": list(old)})
 
@@ -172,7 +173,7 @@ class Remover:
 
     def _keys(self, connection: Connection, condition: str, binds: dict[str, Any]) -> list[Key]:
         sql = f"SELECT DISTINCT {self._key} FROM {self._table} WHERE {condition}"
-        return list(connection.execute(_statement(sql, binds), binds).scalars())
+        return list(_execute(connection, sql, binds).scalars())
 
 
 def _others_within(column: str, lower: int | None, upper: int | None, job_id: str) -> tuple[str, dict[str, Any]]:
@@ -191,9 +192,21 @@ def _within(column: str, lower: int | None, upper: int | None) -> tuple[list[str
     return conditions, binds
 
 
-def _statement(sql: str, binds: dict[str, Any]) -> Any:
-    expanding: list[Any] = [bindparam(name, expanding=True) for name, value in binds.items() if isinstance(value, list)]
-    return text(sql).bindparams(*expanding)
+def _execute(connection: Connection, sql: str, binds: dict[str, Any]) -> CursorResult[Any]:
+    """Execute a statement, a list bound in it as so many values: handed to the driver as it is, as SQLAlchemy takes a
+    third of the time of a batch that brings nothing to write out its parents."""
+    sign = "?" if connection.dialect.name == "sqlite" else "%s"
+    values: list[Any] = []
+
+    def mark(found: re.Match[str]) -> str:
+        value = binds[found[1]]
+        if not isinstance(value, list):
+            values.append(value)
+            return sign
+        values.extend(value)
+        return f"({', '.join([sign] * len(value))})"
+
+    return connection.exec_driver_sql(_BIND.sub(mark, sql), tuple(values))
 
 
 def removers(connection: Connection, targets: Sequence[Target]) -> dict[str, Remover]:

@@ -1,5 +1,6 @@
 """The loop of a run against a scripted source, on both databases: it ends, rightly, whatever happens."""
 
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 from runtime_world import JOB, World, bounds_of
+from statement_counts import watching
 
 from waveimport.core.backoff import after_outage
+from waveimport.core.settings import RunSettings
 from waveimport.core.waves import JobStatus, Trigger
 from waveimport.errors import Fenced, JobCancelled, LoginRefused, QueryRefused, SourceDown, Stopped
 from waveimport.runtime import coordinator as coordinator_module
@@ -420,3 +423,29 @@ def test_two_holders_never_coordinate_at_once(world: World) -> None:
         )
     )
     assert not isinstance(taken, Lease)
+
+
+COORDINATION = re.compile(r"\b(import_jobs|wave_\w+|batch_events)\b")
+
+
+@pytest.mark.parametrize(("orders", "batches_made"), [(50, 21), (1000, 401)])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_batch_takes_so_many_statements_of_coordination_however_many_there_are(
+    database: Database, orders: int, batches_made: int, workers: int
+) -> None:
+    """A batch is a start, a landing (two statements more with children) and at most one pass with its claims, which is
+    six; beside that there is the making of the plan, and the passes that move the job and its waves."""
+    made = World(database, settings=RunSettings(workers=workers, page_size=5, batch_size=5, parents_per_batch=5))
+    try:
+        made.source.fill(range(1, orders + 1), lines_each=1)
+        with watching(database) as seen:
+            assert run(made.coordinator()) == Outcome(status=JobStatus.COMPLETED)
+        assert len(made.lines()) == orders
+        assert made.query("SELECT COUNT(*) FROM wave_batches") == [(batches_made,)]
+        of_coordination = sum(bool(COORDINATION.search(text)) for text, _ in seen.texts)
+        # With idle workers, a page that makes batches asks for a pass too.
+        each, commits_each = (9.2, 3.0) if workers == 1 else (13.0, 4.0)
+        assert of_coordination <= each * batches_made + 40
+        assert seen.commits <= commits_each * batches_made + 20
+    finally:
+        made.close()

@@ -153,6 +153,36 @@ class CrashingWriter:
         return self.world.writer.load(load)
 
 
+def test_a_plan_holds_no_more_ranges_than_it_commits_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table of a billion rows there are a million."""
+    monkeypatch.setattr(planning, "RANGES_A_COMMIT", 7)
+    world = World(database, settings=replace(World.__dataclass_fields__["settings"].default_factory(), batch_size=1))
+    world.source.fill(range(1, 101))
+    cut, landed, held = 0, 0, 0
+    split, load = planning.split, world.writer.load
+
+    def counting(*of: Any) -> Iterator[Any]:
+        nonlocal cut
+        for one in split(*of):
+            cut += 1
+            yield one
+
+    def landing(page: Load) -> Any:
+        nonlocal landed, held
+        landed += len(page.children)
+        held = max(held, len(page.children), cut - landed + len(page.children))
+        return load(page)
+
+    monkeypatch.setattr(planning, "split", counting)
+    monkeypatch.setattr(world.writer, "load", landing)
+    (plan,) = world.claim()
+    assert world.fetcher().work(plan).ending is Ending.COMPLETED
+    assert (cut, landed, held) == (100, 100, 7)
+    world.close()
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_commit_of_planning_loses_no_range_and_asks_for_no_bounds_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch, after: bool

@@ -113,6 +113,37 @@ def test_a_transaction_that_sqlite_ended_by_itself_takes_no_further_statement(ur
     database.close()
 
 
+def test_a_savepoint_does_not_begin_a_transaction_where_sqlite_ended_the_last(url: str) -> None:
+    """SQLite takes a SAVEPOINT outside a transaction for the beginning of one, which RELEASE commits."""
+    database = Database.open(url)
+
+    def work(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute("ROLLBACK")
+        with connection.begin_nested():
+            connection.exec_driver_sql("INSERT INTO counter VALUES (2)")
+
+    with pytest.raises(DatabaseError, match="ended the transaction by itself"):
+        database.run(work)
+    assert world.query(database, "SELECT n FROM counter") == [(0,)]
+    database.close()
+
+
+def test_a_savepoint_that_sqlite_refuses_is_an_error_like_any_other(url: str) -> None:
+    database = Database.open(url)
+
+    def work(connection: Connection) -> None:
+        with connection.begin_nested():
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("RELEASE sa_savepoint_1")
+
+    with pytest.raises(DatabaseError, match="no such savepoint"):
+        database.run(work)
+    database.close()
+
+
 def test_a_transaction_that_sqlite_ended_by_itself_is_not_called_committed(url: str) -> None:
     database = Database.open(url)
 

@@ -180,7 +180,7 @@ class Writer:
         def work(connection: Any) -> None:
             answers.clear()
             for job in group:
-                answers.append(_in_savepoint(connection, job))
+                answers.append(_alone(connection, job) if len(group) == 1 else _in_savepoint(connection, job))
 
         try:
             self._land_apart(group)
@@ -231,6 +231,11 @@ class Writer:
                 job.future.set_result(job.context.run(self.database.run, job.work, prove=job.prove))
             except BaseException as error:
                 _fail(job, error)
+
+
+def _alone(connection: Any, job: _Job) -> tuple[Any, BaseException | None]:
+    """Run the one piece of work of a commit: its failure undoes the whole, which is itself."""
+    return job.context.run(job.work, connection), None
 
 
 def _in_savepoint(connection: Any, job: _Job) -> tuple[Any, BaseException | None]:

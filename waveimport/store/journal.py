@@ -177,8 +177,9 @@ def record_pass(
     the rows of situations that passes with this token have met, and is added to.
     """
     situation = None if decision.changes_rows else situation_of(source, snapshot, decision)
+    known = {} if known is None else known
     if situation is not None:
-        met = _repeat(connection, job_id, token, situation, {} if known is None else known)
+        met = _repeat(connection, job_id, token, situation, known)
         if met is not None:
             connection.execute(_PASSED, {"job": job_id, "number": met, "worked": int(worked)})
             return False
@@ -194,6 +195,8 @@ def record_pass(
         situation=situation,
     )
     connection.execute(_PASSED_ANEW, {"job": job_id, "number": seq})
+    if situation is not None:
+        _remember(known, situation, seq)
     return True
 
 
@@ -210,11 +213,15 @@ def _repeat(connection: Connection, job_id: str, token: int, situation: str, kno
     found: int | None = connection.execute(_MET, {"job": job_id, "token": token, "situation": situation}).scalar()
     if found is None:
         return None
-    if len(known) >= KNOWN_MOST:
-        known.clear()
-    known[situation] = found
+    _remember(known, situation, found)
     connection.execute(_REPEAT, {**binds, "number": found})
     return found
+
+
+def _remember(known: dict[str, int], situation: str, number: int) -> None:
+    if len(known) >= KNOWN_MOST:
+        known.clear()
+    known[situation] = number
 
 
 def situation_of(source: Trigger, snapshot: JobSnapshot, decision: Decision) -> str:

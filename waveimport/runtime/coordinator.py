@@ -350,16 +350,17 @@ class Coordinator:
         if event is None:
             return
         self._flights.pop((event.claim.batch_id, event.claim.attempt), None)
+        if event.ending is Ending.COMPLETED:
+            self._outages, self._outage_ends = 0, 0.0
+            self._worked = True
+            return
         with about(event.claim, event.request_id):
             self._end(event)
 
     def _end(self, event: Ended) -> None:
-        """Do with a batch what its ending asks for."""
+        """Do with a batch that is not completed what its ending asks for."""
         claim, error = event.claim, event.error
         match event.ending:
-            case Ending.COMPLETED:
-                self._outages, self._outage_ends = 0, 0.0
-                self._worked = True
             case Ending.FENCED:
                 log.info("batch %s was taken over by another worker; this one's page was not kept", claim.batch_id)
             case Ending.STOPPED:

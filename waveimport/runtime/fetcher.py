@@ -123,8 +123,9 @@ class Fetcher:
             ended = self._work(claim)
             how, code = ended.ending.name.lower(), None if ended.error is None else ended.error.code
             tell(how, code)
-            with about(claim, ended.request_id or last_request()):
-                log.debug("batch ended: %s%s", how, "" if code is None else f", {code}")
+            if log.isEnabledFor(logging.DEBUG):
+                with about(claim, ended.request_id or last_request()):
+                    log.debug("batch ended: %s%s", how, "" if code is None else f", {code}")
         return ended
 
     def _work(self, claim: Claim) -> Ended:

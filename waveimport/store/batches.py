@@ -78,9 +78,8 @@ _CLAIM = (
     update(wave_batches)
     .where(
         wave_batches.c.job_id == bindparam("job"),
-        wave_batches.c.batch_id == bindparam("batch"),
+        wave_batches.c.batch_id.in_(bindparam("batches", expanding=True)),
         wave_batches.c.status == BatchStatus.PENDING.value,
-        wave_batches.c.attempt == bindparam("seen"),
     )
     .values(
         status=BatchStatus.DISPATCHED.value,
@@ -186,8 +185,17 @@ def claim_locked(
     ).all()
     if not rows:
         return []
-    binds = {"job": lease.job_id, "owner": lease.owner, "token": lease.token, "ttl": lease_seconds}
-    done = connection.execute(_CLAIM, [{**binds, "batch": row.batch_id, "seen": row.attempt} for row in rows])
+    # They are locked, so that they are as they were read.
+    done = connection.execute(
+        _CLAIM,
+        {
+            "job": lease.job_id,
+            "batches": [row.batch_id for row in rows],
+            "owner": lease.owner,
+            "token": lease.token,
+            "ttl": lease_seconds,
+        },
+    )
     assert done.rowcount == len(rows), f"batches of wave {wave_number} changed under their lock"
     return [
         Claim(

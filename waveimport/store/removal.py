@@ -203,6 +203,9 @@ def _execute(connection: Connection, sql: str, binds: dict[str, Any]) -> CursorR
         if not isinstance(value, list):
             values.append(value)
             return sign
+        if sign == "%s" and all(type(one) is int for one in value):
+            # PyMySQL writes values into the text too, one by one.
+            return f"({', '.join(map(str, value))})"
         values.extend(value)
         return f"({', '.join([sign] * len(value))})"
 

@@ -4,10 +4,10 @@
 
 A job with batches that bring nothing, so that all that is left is coordination. `run`: the loop, the workers and the
 writer of a run work on them, with a source in this process that answers at once with an empty page; `statements`: the
-statements alone, one transaction for each pass, claim (of one batch and of `--slots`), start and landing. `pass`: one
-over all the batches while nothing can be moved. Of a larger job than 10,000 batches all but these are completed
-beforehand: `--million` adds one of a million. `CPU ms` is of this process, `server CPU ms` of the database server, both
-for a batch (or a pass).
+statements alone, one transaction for each pass with its claims (of one batch and of `--slots`), start and landing.
+`pass`: one over all the batches while nothing can be moved. Of a larger job than 10,000 batches all but these are
+completed beforehand: `--million` adds one of a million. `CPU ms` is of this process, `server CPU ms` of the database
+server, both for a batch (or a pass).
 
 Prints a table to stderr and JSON to stdout.
 """
@@ -114,7 +114,15 @@ class Clocks:
 def passes(world: World, made: Databases, slots: int) -> dict[str, float]:
     """Measure a pass that can move nothing."""
     times = 500
-    advance = partial(waves.advance, lease=world.lease, limit=slots, free_slots=0, trigger=Trigger.WORKER, worked=True)
+    advance = partial(
+        waves.advance,
+        lease=world.lease,
+        limit=slots,
+        free_slots=0,
+        trigger=Trigger.WORKER,
+        worked=True,
+        memory=waves.Memory(),
+    )
     world.database.run(advance)
     clocks = Clocks(made)
     for _ in range(times):
@@ -126,18 +134,19 @@ def statements(world: World, made: Databases, at_once: int, most: int) -> dict[s
     """Measure pass, claim, start and landing of `most` batches, `at_once` of them a claim, each in a transaction."""
     database, place, worked = world.database, world.writer.place, 0
     assert place is not None
+    turn = partial(
+        waves.advance_and_claim,
+        lease=world.lease,
+        limit=at_once,
+        free_slots=at_once,
+        trigger=Trigger.WORKER,
+        lease_seconds=3600.0,
+        worked=True,
+        memory=waves.Memory(),
+    )
     clocks = Clocks(made)
     while worked < most:
-        database.run(
-            partial(
-                waves.advance, lease=world.lease, limit=at_once, free_slots=at_once, trigger=Trigger.WORKER, worked=True
-            )
-        )
-        claims = database.run(
-            lambda connection: batches.claim(
-                connection, world.lease, 2, at_once, plans_only=False, lease_seconds=3600.0
-            )
-        )
+        claims = database.run(turn).claims
         if not claims:
             break
         for claim in claims:

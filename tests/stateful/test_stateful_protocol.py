@@ -279,7 +279,7 @@ def explore(database: Database, examples: int) -> set[str]:
 
 
 def test_on_sqlite_any_order_of_transactions_and_faults_ends_with_every_row_in(lite: Database) -> None:
-    assert explore(lite, 3000 if DEEP or MUTANT else 80) >= SOMETIMES
+    assert explore(lite, 3000 if DEEP or MUTANT else 150) >= SOMETIMES
 
 
 @pytest.mark.mysql

@@ -17,7 +17,7 @@ from waveimport.core.backoff import LONGEST_SECONDS
 from waveimport.core.waves import BatchKind, BatchStatus, JobStatus
 from waveimport.errors import UnknownBatch
 from waveimport.store import journal
-from waveimport.store.dialect import after, now
+from waveimport.store.dialect import Prepared, after, now
 from waveimport.store.jobs import lock_job
 from waveimport.store.lease import LEASED_WORDS, NO_LEASE, Lease
 from waveimport.store.tables import batch_events, wave_batches
@@ -104,7 +104,7 @@ def fence() -> tuple[ColumnElement[bool], ...]:
     )
 
 
-_START = (
+_START = Prepared(
     update(wave_batches)
     .where(*fence(), wave_batches.c.status == BatchStatus.DISPATCHED.value)
     .values(status=BatchStatus.PROCESSING.value, updated_at=now())
@@ -220,7 +220,7 @@ def _at(claim: Claim) -> dict[str, object]:
 
 def start(connection: Connection, claim: Claim) -> bool:
     """Move a claimed batch from dispatched to processing, the first write of its worker. False when fenced."""
-    return connection.execute(_START, _at(claim)).rowcount == 1
+    return _START.execute(connection, _at(claim)) == 1
 
 
 def started(connection: Connection, claim: Claim) -> bool | None:

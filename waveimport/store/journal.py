@@ -19,7 +19,7 @@ from waveimport import __version__
 from waveimport.core.replay import essence
 from waveimport.core.waves import DECISION_VERSION, Decision, JobSnapshot, Trigger
 from waveimport.errors import JournalDamaged
-from waveimport.store.dialect import now
+from waveimport.store.dialect import Prepared, now
 from waveimport.store.tables import batch_events, import_jobs, wave_journal
 
 CODE_VERSION = __version__
@@ -42,7 +42,7 @@ _MET = (
     .order_by(wave_journal.c.seq.desc())
     .limit(1)
 )
-_REPEAT = (
+_REPEAT = Prepared(
     update(wave_journal)
     .where(
         wave_journal.c.job_id == bindparam("job"),
@@ -53,7 +53,7 @@ _REPEAT = (
     .values(repeats=wave_journal.c.repeats + 1, repeated_at=now())
 )
 # MySQL assigns from left to right, and sees what it assigned: the comparison goes first.
-_PASSED = (
+_PASSED = Prepared(
     update(import_jobs)
     .where(import_jobs.c.job_id == bindparam("job"))
     .ordered_values(
@@ -181,7 +181,7 @@ def record_pass(
     if situation is not None:
         met = _repeat(connection, job_id, token, situation, known)
         if met is not None:
-            connection.execute(_PASSED, {"job": job_id, "number": met, "worked": int(worked)})
+            _PASSED.execute(connection, {"job": job_id, "number": met, "worked": int(worked)})
             return False
     seq = _insert(
         connection,
@@ -208,13 +208,13 @@ def _repeat(connection: Connection, job_id: str, token: int, situation: str, kno
     """
     binds = {"job": job_id, "of_token": token, "met": situation}
     number = known.get(situation)
-    if number is not None and connection.execute(_REPEAT, {**binds, "number": number}).rowcount == 1:
+    if number is not None and _REPEAT.execute(connection, {**binds, "number": number}) == 1:
         return number
     found: int | None = connection.execute(_MET, {"job": job_id, "token": token, "situation": situation}).scalar()
     if found is None:
         return None
     _remember(known, situation, found)
-    connection.execute(_REPEAT, {**binds, "number": found})
+    _REPEAT.execute(connection, {**binds, "number": found})
     return found
 
 

@@ -9,18 +9,19 @@ lock of the job.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, literal_column, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
 
 from waveimport.core.waves import BatchKind, BatchStatus, WaveStatus
 from waveimport.errors import WaveImportError
 from waveimport.store import journal
 from waveimport.store.batches import Claim, fence
 from waveimport.store.destination import Row, Upsert, raise_fence
-from waveimport.store.dialect import after, now
+from waveimport.store.dialect import Prepared, after, now
 from waveimport.store.removal import Removal, Remover
 from waveimport.store.tables import wave_batches, wave_coordination
 
@@ -77,7 +78,7 @@ class _Sealed(WaveImportError):
     code = "WI-INT-002"
 
 
-_FENCE = (
+_FENCE = Prepared(
     update(wave_batches)
     .where(*fence())
     .values(
@@ -91,7 +92,7 @@ _FENCE = (
         updated_at=now(),
     )
 )
-_FENCE_DONE = (
+_FENCE_DONE = Prepared(
     update(wave_batches)
     .where(*fence())
     .values(
@@ -108,13 +109,17 @@ _FENCE_DONE = (
         updated_at=now(),
     )
 )
-_GROW = (
+# Spelt out in the statement, as a list is only written out when it is executed.
+_GROWING: Final[list[ColumnElement[str]]] = [
+    literal_column(f"'{status.value}'") for status in (WaveStatus.PENDING, WaveStatus.PROCESSING)
+]
+_GROW = Prepared(
     update(wave_coordination)
     .where(
         wave_coordination.c.job_id == bindparam("job"),
         wave_coordination.c.wave_number == bindparam("wave"),
         wave_coordination.c.sealed == 0,
-        wave_coordination.c.status.in_([WaveStatus.PENDING.value, WaveStatus.PROCESSING.value]),
+        wave_coordination.c.status.in_(_GROWING),
     )
     .values(total=wave_coordination.c.total + bindparam("more"))
 )
@@ -158,8 +163,8 @@ def take_fence(connection: Connection, load: Load) -> bool:
         "asked_ms": load.asked.milliseconds,
     }
     if load.done:
-        return connection.execute(_FENCE_DONE, binds).rowcount == 1
-    return connection.execute(_FENCE, {**binds, "ttl": load.lease_seconds}).rowcount == 1
+        return _FENCE_DONE.execute(connection, binds) == 1
+    return _FENCE.execute(connection, {**binds, "ttl": load.lease_seconds}) == 1
 
 
 def make_children(connection: Connection, load: Load) -> None:
@@ -171,8 +176,7 @@ def make_children(connection: Connection, load: Load) -> None:
     for child in load.children:
         more[child.wave_number] = more.get(child.wave_number, 0) + 1
     for wave, count in sorted(more.items()):
-        grown = connection.execute(_GROW, {"job": job_id, "wave": wave, "more": count})
-        if grown.rowcount != 1:
+        if _GROW.execute(connection, {"job": job_id, "wave": wave, "more": count}) != 1:
             raise _Sealed(f"wave {wave} of {job_id} is settled or sealed and can get no batch")
     connection.execute(
         _BIRTH,

@@ -1,9 +1,10 @@
 """An explorer of every state that a small job can reach, by the production `decide`, `view` and `apply`.
 
-One step is one transaction. Two coordinators may hold decisions that have become stale, any batch at work may land a
-page, fail, be handed back or be lost with its worker, whose page may still come; leases lapse, are given back or taken
-over; a job is cancelled or its failures retried. A `Scope` says how big the job is and how many faults of each kind
-may happen. The search goes breadth first, so the first broken rule is told as a shortest story.
+One step is one transaction, but that a pass and its claims are two even where the store makes them in one: that is the
+schedule with nothing between them. Two coordinators may hold decisions that have become stale, any batch at work may
+land a page, fail, be handed back or be lost with its worker, whose page may still come; leases lapse, are given back or
+taken over; a job is cancelled or its failures retried. A `Scope` says how big the job is and how many faults of each
+kind may happen. The search goes breadth first, so the first broken rule is told as a shortest story.
 
 What was seen is kept as 64-bit hashes: ten million states fit into two gigabytes, and that two of them share one (then
 the later is taken for seen) has a chance of one in a hundred thousand, as in other checkers of this kind.

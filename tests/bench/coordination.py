@@ -30,6 +30,7 @@ from runtime_world import JOB, World, reply
 
 from waveimport.core.settings import RunSettings
 from waveimport.core.waves import JobStatus, Trigger
+from waveimport.runtime.garbage import collected_rarely
 from waveimport.store import batches, schema, waves
 from waveimport.store.landing import Load, land
 from waveimport.store.transactions import Database
@@ -163,7 +164,8 @@ def statements(world: World, made: Databases, at_once: int, most: int) -> dict[s
 def of_a_run(world: World, made: Databases, pending: int) -> dict[str, float]:
     """Measure the loop, workers and writer of a run over all that is pending."""
     clocks = Clocks(made)
-    outcome = world.coordinator().run()
+    with collected_rarely():
+        outcome = world.coordinator().run()
     found = clocks.each(pending)
     assert outcome.status is JobStatus.COMPLETED, outcome
     return found

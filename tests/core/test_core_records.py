@@ -368,6 +368,7 @@ def slow(reply: bytes) -> Page | type[SourceError]:
 @example([{"number": "1e-999999999"}])
 @example([{"number": "null"}, {"rate": "null"}, {"rate": "nan"}])
 @example([{"flag": "1"}, {"flag": "true"}])
+@example([{"rate": "-0"}, {"rate": "-0.0"}, {"rate": "0"}])
 @example([{"amount": "1,2"}, {"amount": "3.50"}])
 @example([{"amount": "-0"}, {"amount": "-0.0"}, {"amount": "1.5"}, {"amount": "7"}])
 def test_the_fast_reader_never_differs_from_the_slow_one(rows: list[dict[str, Any]]) -> None:

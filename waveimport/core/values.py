@@ -9,7 +9,7 @@ becomes, by the declared type:
 | integer | int within signed 64 bits | `"-7"` → `-7` |
 | boolean | 1 or 0 | `"T"` → `1` |
 | decimal(p,s) | str with exactly s decimals | decimal(15,2): `"12.5"` → `"12.50"` |
-| float | float, finite | `"1.5"` → `1.5` |
+| float | float, finite, no sign on zero | `"1.5"` → `1.5` |
 | date | str `YYYY-MM-DD` | |
 | timestamp | str `YYYY-MM-DD HH:MM:SS` | |
 
@@ -155,7 +155,7 @@ def _float(raw: str) -> float:
     number = float(_number(raw, _NUMBER, "is not a finite number"))
     if not isfinite(number):
         raise ValueError("is too large for a float")
-    return number
+    return number + 0.0  # of -0.0 makes 0.0
 
 
 def _date(raw: str) -> str:
@@ -266,7 +266,7 @@ def _floats(values: Sequence[Value]) -> Sequence[Value]:
     for value in values:
         if value is not None and not isfinite(value):  # type: ignore[arg-type]  # the parser gives float here
             raise ValueError("a number is not finite")
-    return values
+    return [None if value is None else value + 0.0 for value in values]  # type: ignore[operator]  # float, as above
 
 
 def _decimals(precision: int, scale: int) -> ColumnConverter:

@@ -11,13 +11,14 @@ explain anything. Both give the same rows.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter, lt
+from operator import lt
 from typing import Any, NoReturn
 
 import msgspec
 
+from waveimport.core.rows import Rows
 from waveimport.core.settings import Column, ColumnKind, RecordSettings
 from waveimport.core.values import NumberText, Value, column_converter, convert
 from waveimport.errors import BadData, BadReply
@@ -29,7 +30,7 @@ _SHOWN_MAX_CHARACTERS = 60
 class Page:
     """One page: `rows` in the order of the record's columns, whether more follow, the service's total if it told."""
 
-    rows: list[tuple[Value, ...]]
+    rows: Rows
     has_more: bool
     total: int | None
 
@@ -60,7 +61,6 @@ class PageReader:
         self._position_of = {key: position for position, key in enumerate(self._keys)}
         names = [column.name for column in record.columns]
         self._key_positions = tuple(names.index(name) for name in record.key)
-        self._key_of: Callable[[tuple[Value, ...]], Any] = itemgetter(*self._key_positions)
         self._ordered = all(record.columns[at].kind is ColumnKind.INTEGER for at in self._key_positions)
         converters = [
             (position, column_converter(column, key=position in self._key_positions))
@@ -91,18 +91,18 @@ class PageReader:
             if not _is_envelope(reply.hasMore, reply.totalResults, reply.count, len(reply.items)):
                 return None
             if not reply.items:
-                return Page([], reply.hasMore, reply.totalResults)
+                return Page(Rows([]), reply.hasMore, reply.totalResults)
             columns: list[Sequence[Value]] = list(zip(*map(msgspec.structs.astuple, reply.items), strict=True))
             del columns[-1]  # `links`
             for position, convert_column in self._converters:
                 columns[position] = convert_column(columns[position])
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
-        return Page(list(zip(*columns, strict=True)), reply.hasMore, reply.totalResults)
+        return Page(Rows(columns), reply.hasMore, reply.totalResults)
 
     def _read_slow(self, body: bytes) -> Page:
         items, has_more, total = parse_envelope(body)
-        return Page([self._row(number, item) for number, item in enumerate(items, 1)], has_more, total)
+        return Page(Rows.of([self._row(number, item) for number, item in enumerate(items, 1)]), has_more, total)
 
     def _row(self, number: int, item: dict[str, object]) -> tuple[Value, ...]:
         raws: list[object] = [None] * len(self._keys)
@@ -146,8 +146,11 @@ class PageReader:
             else "choose a key that is never NULL, or exclude such rows by `where`",
         )
 
-    def _check_keys(self, rows: list[tuple[Value, ...]]) -> None:
-        keys = list(map(self._key_of, rows))
+    def _check_keys(self, rows: Rows) -> None:
+        if not rows:
+            return
+        columns = [rows.columns[position] for position in self._key_positions]
+        keys: Sequence[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         # Integers sort the same everywhere; how a database sorts text is its own affair.
         if self._ordered and all(map(lt, keys, keys[1:])):
             return

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from waveimport.core.records import Page, PageReader
+from waveimport.core.rows import Rows
 from waveimport.core.settings import RecordSettings
 
 COLUMNS_MAX: Final = 100
@@ -75,4 +76,4 @@ class WideReader:
                     return None
                 joined += rest[carried:]
             whole.append(self._in_order(joined))
-        return Page(whole, first.has_more, first.total)
+        return Page(Rows.of(whole), first.has_more, first.total)

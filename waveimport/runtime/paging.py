@@ -3,14 +3,13 @@
 While a page is parsed and landed the next one is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from operator import itemgetter
-from typing import Any
 
 from waveimport.core.ranges import DEBT_PART, sibling_batch_id, split_rest
 from waveimport.core.records import Page, PageReader
+from waveimport.core.rows import Rows
 from waveimport.core.settings import ColumnKind, RecordSettings
 from waveimport.core.waves import BatchKind
 from waveimport.core.wide import COLUMNS_MAX, WideReader
@@ -121,7 +120,7 @@ class Pager:
         return split_rest(int(last[0]), upper, highest, total - rows, self._steps.settings.batch_size)
 
     def _children(
-        self, claim: Claim, record: RecordSettings, rows: Sequence[Sequence[Any]], key_at: int, after: Key | None
+        self, claim: Claim, record: RecordSettings, rows: Rows, key_at: int, after: Key | None
     ) -> tuple[NewBatch, ...]:
         """Return the derived batches of the parents that begin in these rows.
 
@@ -130,7 +129,7 @@ class Pager:
         """
         if not rows or not self._records.has_derived(record):
             return ()
-        keys = list(dict.fromkeys(map(itemgetter(key_at), rows)))
+        keys = list(dict.fromkeys(rows.columns[key_at]))
         if after is not None and keys[0] == after[0]:
             del keys[0]
         return self._records.children(claim, record, keys)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from waveimport.core.rows import Row
 from waveimport.core.settings import RunSettings
 from waveimport.errors import Fenced, Stopped
 from waveimport.runtime import clock
@@ -14,7 +15,6 @@ from waveimport.runtime.source import Source
 from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim
-from waveimport.store.destination import Row
 from waveimport.store.landing import Asked, Load, NewBatch
 from waveimport.store.removal import Removal
 

@@ -8,7 +8,7 @@ four keys on MySQL as they are on SQLite and at the source.
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from waveimport.core.rows import Row, Rows
 from waveimport.core.settings import Column, ColumnKind, Deletes, RecordSettings
 from waveimport.errors import BadData, KeyTooWide, TableClash
 from waveimport.store.dialect import now, upsert
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 FENCE_TABLE = "_waveimport_fence"
 DELETED_COLUMN = "_deleted_at"
 """When a row was found to be gone at the source, for records with deletes = "soft"; NULL while it is there."""
-SQLITE_ROWS_A_STATEMENT = 200
+SQLITE_ROWS_A_STATEMENT = 1000
 """SQLite keeps prepared statements with what was last bound to them: a statement of 1,000 rows costs 2 MB, and is no
 faster."""
 MYSQL_ROWS_A_STATEMENT = 1000
@@ -38,8 +39,6 @@ MYSQL_KEY_BYTES = 3072
 """The widest key of an InnoDB table with the row format DYNAMIC and pages of 16 KB."""
 NUMERIC_DIGITS = 15
 """Decimal digits that SQLite's NUMERIC (an IEEE double) holds exactly; wider decimals are TEXT there."""
-
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,9 +386,9 @@ class Upsert:
         """
         try:
             if self.mysql:
-                self._execute_mysql(connection, rows, job_id, packet_bytes)
+                self._execute_mysql(connection, Rows.of(rows), job_id, packet_bytes)
             else:
-                self._execute_sqlite(connection, rows, job_id)
+                self._execute_sqlite(connection, Rows.of(rows), job_id)
         except DBAPIError as error:
             refused = refusal(error, self.target.table, job_id)
             if refused is None:
@@ -397,13 +396,14 @@ class Upsert:
             # Without its cause: the statement that stands in it is full of the rows' values.
             raise refused from None
 
-    def _execute_sqlite(self, connection: Connection, rows: Sequence[Row], job_id: str) -> None:
-        clock = connection.exec_driver_sql(f"SELECT {self._clock}").scalar_one()
+    def _execute_sqlite(self, connection: Connection, rows: Rows, job_id: str) -> None:
+        # SQLite's clock is this machine's; to ask it is one more statement for each page.
+        clock = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + "000"
         start = 0
         while start < len(rows):
             size = self._size(len(rows) - start)
-            flat = (job_id, clock, *chain.from_iterable(rows[start : start + size]))
-            connection.exec_driver_sql(self._statement(size), flat)
+            values = tuple(rows.flat(start, size, job_id, clock))
+            connection.exec_driver_sql(self._statement(size), values)
             start += size
 
     def _size(self, left: int) -> int:
@@ -413,7 +413,7 @@ class Upsert:
         """
         return self._chunk if left >= self._chunk else 1 << (left.bit_length() - 1)
 
-    def _execute_mysql(self, connection: Connection, rows: Sequence[Row], job_id: str, packet_bytes: int) -> None:
+    def _execute_mysql(self, connection: Connection, rows: Rows, job_id: str, packet_bytes: int) -> None:
         if not rows:
             return
         # Not a part of every command's start.
@@ -431,10 +431,10 @@ class Upsert:
             for chunk in (values,) if fits else self._chunks(part, room, between):
                 send.exec_driver_sql(f"{self._head}{lead}{chunk}){self._tail}")
 
-    def _rendered(self, rows: Sequence[Row]) -> list[str]:
+    def _rendered(self, rows: Rows) -> list[str]:
         """Return the values of each row as they stand in a statement. Column by column it takes a fraction of the time
         that it takes value by value."""
-        columns = [write(values) for write, values in zip(self._writers, zip(*rows, strict=True), strict=True)]
+        columns = [write(values) for write, values in zip(self._writers, rows.columns, strict=True)]
         return [", ".join(values) for values in zip(*columns, strict=True)]
 
     def _chunks(self, rendered: Sequence[str], room: int, between: str) -> Iterator[str]:

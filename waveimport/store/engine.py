@@ -131,6 +131,7 @@ def _open_sqlite(url: str) -> Engine:
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA cache_size = -8192")
         return connection
 

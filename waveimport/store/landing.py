@@ -16,11 +16,12 @@ from sqlalchemy import bindparam, insert, literal_column, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
+from waveimport.core.rows import Row
 from waveimport.core.waves import BatchKind, BatchStatus, WaveStatus
 from waveimport.errors import WaveImportError
 from waveimport.store import journal
 from waveimport.store.batches import Claim, fence
-from waveimport.store.destination import Row, Upsert, raise_fence
+from waveimport.store.destination import Upsert, raise_fence
 from waveimport.store.dialect import Prepared, after, now
 from waveimport.store.removal import Removal, Remover
 from waveimport.store.tables import wave_batches, wave_coordination

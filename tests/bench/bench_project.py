@@ -31,6 +31,10 @@ TOTALS = {
 """What is compared between imports, by table."""
 
 
+_INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""The environment of a process: of an installed package the byte code is kept, as pip leaves it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a process took: seconds on the clock and of processor time, peak resident MB; what it printed."""
@@ -46,7 +50,7 @@ def cost_of(command: list[str], folder: Path, **environment: str) -> Cost:
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
         began = time.monotonic()
         process = subprocess.Popen(
-            command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
+            command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env={**_INSTALLED, **environment}
         )
         _, code, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began

@@ -8,7 +8,6 @@ four keys on MySQL as they are on SQLite and at the source.
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -29,10 +28,9 @@ log = logging.getLogger(__name__)
 FENCE_TABLE = "_waveimport_fence"
 DELETED_COLUMN = "_deleted_at"
 """When a row was found to be gone at the source, for records with deletes = "soft"; NULL while it is there."""
-SQLITE_ROWS_A_STATEMENT = 1000
-"""SQLite keeps prepared statements with what was last bound to them: a statement of 1,000 rows costs 2 MB, and is no
-faster."""
-MYSQL_ROWS_A_STATEMENT = 1000
+ROWS_A_STATEMENT = 1000
+"""SQLite keeps prepared statements with what was last bound to them, 2 MB for one of so many rows. With shorter ones
+the writer gives up the interpreter, and has to wait for it, at each."""
 SQLITE_VARIABLES = 32_000
 """Below SQLite's default limit of 32,766 parameters a statement (since 3.32)."""
 MYSQL_KEY_BYTES = 3072
@@ -367,7 +365,7 @@ class Upsert:
             pairs = ", ".join(f"{name} = excluded.{name}" for name in updates)
             self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}{revived}"
         self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
-        self._chunk = max(1, min(SQLITE_ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
+        self._chunk = max(1, min(ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
         self._statements: dict[int, str] = {}
         self._writers = [_WRITERS.get(column.kind, _quoted) for column in columns]
         self._clock = str(now().compile(dialect=connection.dialect))
@@ -397,8 +395,7 @@ class Upsert:
             raise refused from None
 
     def _execute_sqlite(self, connection: Connection, rows: Rows, job_id: str) -> None:
-        # SQLite's clock is this machine's; to ask it is one more statement for each page.
-        clock = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + "000"
+        clock = connection.exec_driver_sql(f"SELECT {self._clock}").scalar_one()
         start = 0
         while start < len(rows):
             size = self._size(len(rows) - start)
@@ -424,8 +421,8 @@ class Upsert:
         lead = f"('{escape_string(job_id)}', {self._clock}, "
         between = f"), {lead}"
         rendered = self._rendered(rows)
-        for start in range(0, len(rendered), MYSQL_ROWS_A_STATEMENT):
-            part = rendered[start : start + MYSQL_ROWS_A_STATEMENT]
+        for start in range(0, len(rendered), ROWS_A_STATEMENT):
+            part = rendered[start : start + ROWS_A_STATEMENT]
             values = between.join(part)
             fits = _fits(values, room - len(between))
             for chunk in (values,) if fits else self._chunks(part, room, between):

@@ -6,7 +6,8 @@ The driver's default and `isolation_level="IMMEDIATE"` both lose updates; a defe
 fails with BUSY_SNAPSHOT, which no timeout cures. After FULL, IOERR or INTERRUPT SQLite has ended the transaction
 silently and the next INSERT would commit by itself: every statement and the commit first ask `in_transaction`.
 SQLAlchemy's default pool for SQLite closes connections that other threads are using, which crashes the interpreter.
-WAL with synchronous=FULL, because NORMAL loses acknowledged commits in a power cut.
+WAL with synchronous=FULL, because NORMAL loses acknowledged commits in a power cut. The WAL is moved into the file at
+16 MB instead of 4, so that pages which many commits change are moved once.
 
 **MySQL.** READ COMMITTED: under the default REPEATABLE READ a plain SELECT after an earlier one is stale even when
 the locking read beside it is fresh, which alone calls a job complete while a batch runs. Strict mode, UTC and a

@@ -115,30 +115,18 @@ def _view(columns: list[Any]) -> WaveView:
     number, kind, status, sealed, parent_wave, depth, total, *counts = columns
     if status in SETTLED or not counts:
         # A settled wave has no batch that can move; that it failed is in its status.
-        return WaveView(
-            wave_number=number,
-            kind=WaveKind(kind),
-            status=WaveStatus(status),
-            sealed=bool(sealed),
-            total=total,
-            failed=status == WaveStatus.FAILED,
-            parent_wave=parent_wave,
-            depth=depth,
-        )
-    claimable, plans, live, pending, lapsed, failed, plans_open = counts
+        seen: dict[str, Any] = {"failed": status == WaveStatus.FAILED}
+    else:
+        claimable, plans, live, *flags = counts
+        seen = {"claimable": claimable, "claimable_plans": plans, "live": live}
+        seen |= zip(("pending", "lapsed", "failed", "plans_open"), map(bool, flags), strict=True)
     return WaveView(
         wave_number=number,
         kind=WaveKind(kind),
         status=WaveStatus(status),
         sealed=bool(sealed),
         total=total,
-        claimable=claimable,
-        claimable_plans=plans,
-        pending=bool(pending),
-        live=live,
-        lapsed=bool(lapsed),
-        failed=bool(failed),
-        plans_open=bool(plans_open),
         parent_wave=parent_wave,
         depth=depth,
+        **seen,
     )

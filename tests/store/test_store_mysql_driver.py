@@ -6,8 +6,8 @@ import pytest
 from pymysql.connections import Connection
 from pymysql.converters import escape_string
 
-from waveimport.store.destination import ESCAPED
 from waveimport.store.mysql_driver import QuickConnection
+from waveimport.store.packing import ESCAPED
 from waveimport.store.transactions import Database
 
 NOTHING = {"host": "127.0.0.1", "user": "root", "defer_connect": True}

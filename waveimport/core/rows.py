@@ -49,11 +49,10 @@ class Rows(Sequence[Row]):
     def __repr__(self) -> str:
         return repr(list(self))
 
-    def flat(self, start: int, count: int, *lead: Any) -> list[Any]:
-        """Return the values of `count` rows from number `start` on in one list, row by row, behind `lead`."""
+    def flat(self) -> list[Any]:
+        """Return all values in one list, row by row."""
         width = len(self.columns)
-        whole = start == 0 and count == len(self)
-        values: list[Any] = [*lead, *[None] * (count * width)]
-        for at, column in enumerate(self.columns, len(lead)):
-            values[at::width] = column if whole else column[start : start + count]
+        values: list[Any] = [None] * (len(self) * width)
+        for at, column in enumerate(self.columns):
+            values[at::width] = column
         return values

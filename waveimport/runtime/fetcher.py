@@ -32,6 +32,7 @@ from waveimport.runtime.job_records import JobRecords
 from waveimport.runtime.log_context import about, last_request
 from waveimport.runtime.paging import Pager
 from waveimport.runtime.planning import Planner
+from waveimport.runtime.readers import Readers
 from waveimport.runtime.source import Source
 from waveimport.runtime.steps import Steps
 from waveimport.runtime.sweeping import Sweeper, is_sweep
@@ -107,6 +108,7 @@ class Fetcher:
         succeeded_since: Callable[[float], bool],
         still_at_work: Callable[[Claim], None],
         made_batches: Callable[[], None],
+        readers: Readers,
         tracing: Tracing = OFF,
     ) -> None:
         self._steps = Steps(source, writer, settings, halted, still_at_work, made_batches, tracing)
@@ -114,7 +116,7 @@ class Fetcher:
         visibility = Visibility(self._steps)
         self._planner = Planner(self._steps, self._records, visibility)
         self._sweeper = Sweeper(self._steps, self._records, visibility)
-        self._pager = Pager(self._steps, self._records, visibility)
+        self._pager = Pager(self._steps, self._records, visibility, readers)
         self._succeeded_since = succeeded_since
 
     def work(self, claim: Claim) -> Ended:

@@ -7,7 +7,7 @@ nothing was begun.
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 
 from waveimport.core.graph import select
@@ -32,6 +32,8 @@ from waveimport.runtime.garbage import collected_rarely
 from waveimport.runtime.job_choice import JobChoice, Plan, plan_of
 from waveimport.runtime.opening import credential_fingerprint, open_database
 from waveimport.runtime.options import RunOptions, RunResult
+from waveimport.runtime.readers import Readers, processes_by_default
+from waveimport.runtime.reading import Recipe
 from waveimport.runtime.reconciliation import reconcile
 from waveimport.runtime.sharing import AccountShare
 from waveimport.runtime.since import targets_of
@@ -290,6 +292,7 @@ class _Run:
             last = client.health.last_success
             return last is not None and last > moment
 
+        readers = self._readers(derived)
         share = AccountShare(self.writer, client, settings.netsuite.account, held)
         self.share = share
 
@@ -314,6 +317,7 @@ class _Run:
                 succeeded_since=succeeded_since,
                 still_at_work=reports.still_at_work,
                 made_batches=reports.made_batches,
+                readers=readers,
                 tracing=self.tracing,
             ),
             step_seconds=CLIENT_ATTEMPTS * (TOKEN_SECONDS_MAX + timeout) + STEP_MARGIN_SECONDS,
@@ -334,6 +338,17 @@ class _Run:
         except BaseException:
             client.stop()
             raise
+
+    def _readers(self, derived: Collection[str]) -> Readers:
+        place = self.writer.place
+        assert place is not None, "the destination is prepared by now"
+        recipes = {
+            record.name: Recipe(record, place.upserts[record.name].packing, record.name in derived)
+            for record in self.choice.plan.records
+        }
+        readers = Readers(recipes, processes_by_default())
+        self.stack.callback(readers.close)
+        return readers
 
     def _result(self, job: Job, outcome: Outcome, swaps: Swaps) -> RunResult:
         if outcome.status is JobStatus.COMPLETED:

@@ -57,10 +57,6 @@ class JobRecords:
         """Return the wave of a derived record, `main` for one that is not derived."""
         return self._waves.get(name, main)
 
-    def has_derived(self, record: RecordSettings) -> bool:
-        """Whether anything derives from a record directly."""
-        return bool(self._derived.get(record.name))
-
     def children(self, claim: Claim, record: RecordSettings, keys: Sequence[Any]) -> tuple[NewBatch, ...]:
         """Return the batches of everything that derives directly from the rows of a record with these keys."""
         derived = self._derived.get(record.name, ())

@@ -3,18 +3,19 @@
 While a page is parsed and landed the next one is asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 from waveimport.core.ranges import DEBT_PART, sibling_batch_id, split_rest
-from waveimport.core.records import Page, PageReader
-from waveimport.core.rows import Rows
 from waveimport.core.settings import ColumnKind, RecordSettings
 from waveimport.core.waves import BatchKind
 from waveimport.core.wide import COLUMNS_MAX, WideReader
 from waveimport.errors import BadReply, WaveImportError
 from waveimport.runtime.job_records import JobRecords
+from waveimport.runtime.readers import Readers
+from waveimport.runtime.reading import ReadPage
 from waveimport.runtime.slices import Key, Slice, integer, resume_key
 from waveimport.runtime.steps import Landing, Steps
 from waveimport.runtime.visibility import Visibility
@@ -25,14 +26,13 @@ from waveimport.store.removal import ReadParents, ReadRange, Removal
 
 
 class Pager:
-    """Works on the batches of rows: ranges, and parents whose rows are read. Threads share one; the readers of all
-    records are made with it, as each compiles its configuration."""
+    """Works on the batches of rows: ranges, and parents whose rows are read. Threads share one."""
 
-    def __init__(self, steps: Steps, records: JobRecords, visibility: Visibility) -> None:
+    def __init__(self, steps: Steps, records: JobRecords, visibility: Visibility, readers: Readers) -> None:
         self._steps = steps
         self._records = records
         self._visibility = visibility
-        self._readers = {name: PageReader(record) for name, record in records.by_name.items()}
+        self._readers = readers
         self._wide = {
             name: WideReader(record) for name, record in records.by_name.items() if len(record.columns) > COLUMNS_MAX
         }
@@ -45,11 +45,9 @@ class Pager:
         Raises Stopped, Fenced, BadReply where paging would not end, and the errors of source and database.
         """
         record, narrowed = self._records.of(claim), self._records.narrowed(claim)
-        names = [column.name for column in record.columns]
-        key_at = [names.index(name) for name in record.key]
         spec = dict(claim.spec)
         covered = replace(Slice.of(spec), after=resume_key(claim))
-        forward = _Forward(claim, ordered=all(record.columns[at].kind is ColumnKind.INTEGER for at in key_at))
+        forward = _Forward(claim, ordered=all(record.column(name).kind is ColumnKind.INTEGER for name in record.key))
         landing: Landing | None = None
         try:
             while True:
@@ -58,12 +56,10 @@ class Pager:
                 rows = page.rows
                 if rows:
                     self._visibility.saw(record)
-                first = tuple(rows[0][at] for at in key_at) if rows else None
-                last = tuple(rows[-1][at] for at in key_at) if rows else covered.after
-                # A page may say that it is the last where a cap cut it: the total says otherwise.
-                done = not page.has_more and (page.total is None or page.total <= len(rows))
-                forward.check(first, last, covered.after, done=done)
-                children = self._children(claim, record, rows, key_at[0], covered.after)
+                last = page.last if rows else covered.after
+                done = page.done
+                forward.check(page.first, last, covered.after, done=done)
+                children = self._children(claim, record, page.parents, covered.after)
                 cut = None if done else self._cut(claim, record, spec, last, page.total, len(rows))
                 event = None
                 if cut is not None:
@@ -94,11 +90,11 @@ class Pager:
                 landing.future.exception()
             raise
 
-    def _read(self, claim: Claim, narrowed: RecordSettings, covered: Slice) -> Page:
+    def _read(self, claim: Claim, narrowed: RecordSettings, covered: Slice) -> ReadPage:
         wide = self._wide.get(claim.record)
         if wide is not None:
-            return read_wide(self._steps, claim, wide, narrowed.where, covered)
-        return self._readers[claim.record].read(self._steps.ask(claim, covered.query(narrowed)))
+            return self._readers.packed(claim.record, read_wide(self._steps, claim, wide, narrowed.where, covered))
+        return self._readers.read(claim.record, self._steps.ask(claim, covered.query(narrowed)))
 
     def _cut(
         self,
@@ -120,19 +116,17 @@ class Pager:
         return split_rest(int(last[0]), upper, highest, total - rows, self._steps.settings.batch_size)
 
     def _children(
-        self, claim: Claim, record: RecordSettings, rows: Rows, key_at: int, after: Key | None
+        self, claim: Claim, record: RecordSettings, parents: Sequence[Any], after: Key | None
     ) -> tuple[NewBatch, ...]:
-        """Return the derived batches of the parents that begin in these rows.
+        """Return the derived batches of the parents that begin in a page, or go on in it.
 
         Of a key of several columns the first, which names the parent, may go on from the page before: that page has
         made the parent's batch already.
         """
-        if not rows or not self._records.has_derived(record):
+        if not parents:
             return ()
-        keys = list(dict.fromkeys(rows.columns[key_at]))
-        if after is not None and keys[0] == after[0]:
-            del keys[0]
-        return self._records.children(claim, record, keys)
+        goes_on = after is not None and parents[0] == after[0]
+        return self._records.children(claim, record, parents[1:] if goes_on else parents)
 
 
 class _Forward:

@@ -16,6 +16,7 @@ from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.writer import Writer
 from waveimport.store.batches import Claim
 from waveimport.store.landing import Asked, Load, NewBatch
+from waveimport.store.packing import Packed
 from waveimport.store.removal import Removal
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Steps:
         spec: Mapping[str, object],
         resume_key: Sequence[object] | None,
         *,
-        rows: Sequence[Row] = (),
+        rows: Sequence[Row] | Packed = (),
         children: tuple[NewBatch, ...] = (),
         done: bool = False,
         removal: Removal | None = None,

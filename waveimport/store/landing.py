@@ -23,6 +23,7 @@ from waveimport.store import journal
 from waveimport.store.batches import Claim, fence
 from waveimport.store.destination import Upsert, raise_fence
 from waveimport.store.dialect import Prepared, after, now
+from waveimport.store.packing import Packed
 from waveimport.store.removal import Removal, Remover
 from waveimport.store.tables import wave_batches, wave_coordination
 
@@ -57,15 +58,15 @@ NOTHING_ASKED = Asked(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One page to land. `rows` in the order of the record's columns; `resume_key` (the key of the last row landed so
-    far, None before the first) and `spec` are written as they stand; `done` completes the batch; `event` is kept in
-    `batch_events`; `removal` says what is gone from the record's table with it."""
+    """One page to land. `rows` in the order of the record's columns, packed or to be; `resume_key` (the key of the
+    last row landed so far, None before the first) and `spec` are written as they stand; `done` completes the batch;
+    `event` is kept in `batch_events`; `removal` says what is gone from the record's table with it."""
 
     claim: Claim
     lease_seconds: float
     resume_key: Sequence[object] | None
     spec: Mapping[str, object]
-    rows: Sequence[Row] = ()
+    rows: Sequence[Row] | Packed = ()
     done: bool = False
     children: tuple[NewBatch, ...] = field(default=())
     event: str | None = None

@@ -1,0 +1,229 @@
+"""Who reads the pages of a run: its own threads and, where that pays, processes beside it.
+
+Where the source is what an import waits for, which is the rule, reading takes a hundredth of the time and the threads
+do it. Where it answers faster, reading takes most of the time that this process may compute; then processes are
+started that read, one for each processor beside the first. Whatever goes wrong with one of them, the page is read here,
+by the same code.
+"""
+
+import logging
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+
+import msgspec
+
+from waveimport.core.records import Page
+from waveimport.runtime import clock, reading_process
+from waveimport.runtime.reading import Reading, ReadPage, Recipe
+from waveimport.runtime.reading_process import READY, SOCKET_BYTES, decode, receive, send
+
+log = logging.getLogger(__name__)
+
+PROCESSES_MOST = 3
+WINDOW_PAGES = 16
+"""Pages after which it is asked whether processes would pay."""
+WORTH = 0.1
+"""Of the time that passes, how much reading must take for processes to be started."""
+END_SECONDS = 2.0
+ANSWER_SECONDS = 60.0
+"""A page takes milliseconds; a process that takes so long is stopped or starved, and is given up."""
+
+
+def processes_by_default() -> int:
+    """Return how many processes may read beside a run: one for each processor but the run's own, at most three."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    processors = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(PROCESSES_MOST, processors - 1)
+
+
+class Readers:
+    """Reads pages by the recipe of their record; threads share one. `processes` is how many may be started; 0 has all
+    pages read by the threads that ask."""
+
+    def __init__(self, recipes: Mapping[str, Recipe], processes: int) -> None:
+        self._recipes = list(recipes.values())
+        self._numbers = {name: number for number, name in enumerate(recipes)}
+        self._readings = [Reading(recipe) for recipe in self._recipes]
+        self._processes = processes if _can_start() else 0
+        self._changed = threading.Condition()
+        self._starting: list[_Process] = []
+        self._idle: list[_Process] = []
+        self._busy = 0
+        self._started = self._closed = False
+        self._window_began = clock.monotonic()
+        self._window_pages = 0
+        self._window_seconds = 0.0
+
+    def read(self, name: str, body: bytes) -> ReadPage:
+        """Return the page of a record that a reply holds. Raises BadReply and BadData as PageReader does."""
+        number = self._numbers[name]
+        process = self._taken()
+        if process is not None:
+            try:
+                page = process.read(number, body)
+            finally:
+                self._given_back(process)
+            if page is not None:
+                return page
+        if self._started or not self._processes:
+            return self._readings[number].read(body)
+        began = clock.monotonic()
+        page = self._readings[number].read(body)
+        self._count(clock.monotonic() - began)
+        return page
+
+    def packed(self, name: str, page: Page) -> ReadPage:
+        """Return a page of a record whose rows are typed already."""
+        return self._readings[self._numbers[name]].packed(page)
+
+    def close(self) -> None:
+        """End the processes."""
+        with self._changed:
+            self._closed = self._started = True
+            processes = [*self._starting, *self._idle]
+            self._starting, self._idle = [], []
+            self._changed.notify_all()
+        for process in processes:
+            process.close()
+
+    def _taken(self) -> "_Process | None":
+        """Return a process that has nothing to do, after waiting for one where all are at work; None where there is
+        none to wait for."""
+        with self._changed:
+            for process in list(self._starting):
+                if process.is_ready():
+                    self._starting.remove(process)
+                    self._idle.append(process)
+                elif process.failed:
+                    self._starting.remove(process)
+                    process.close()
+            while not self._idle:
+                if not self._busy:
+                    return None
+                self._changed.wait()
+            self._busy += 1
+            return self._idle.pop()
+
+    def _given_back(self, process: "_Process") -> None:
+        with self._changed:
+            self._busy -= 1
+            kept = not process.failed and not self._closed
+            if kept:
+                self._idle.append(process)
+            self._changed.notify_all()
+        if not kept:
+            process.close()
+
+    def _count(self, seconds: float) -> None:
+        """Count a page that took so long to read here; start processes once that is much of the time that passes."""
+        with self._changed:
+            self._window_pages += 1
+            self._window_seconds += seconds
+            if self._window_pages < WINDOW_PAGES or self._started:
+                return
+            now = clock.monotonic()
+            pays = self._window_seconds >= WORTH * (now - self._window_began)
+            self._window_began, self._window_pages, self._window_seconds = now, 0, 0.0
+            if not pays:
+                return
+            self._started = True
+        self._start()
+
+    def _start(self) -> None:
+        recipes = pickle.dumps(self._recipes)
+        started: list[_Process] = []
+        try:
+            for _ in range(self._processes):
+                started.append(_Process(recipes))
+        except OSError as error:
+            log.warning("no process can be started to read pages, the run reads them itself: %s", error)
+        log.debug("pages are read by %d processes beside the run", len(started))
+        with self._changed:
+            if not self._closed:
+                self._starting += started
+                return
+        for process in started:
+            process.close()
+
+
+class _Process:
+    """A process that reads pages, one at a time. `failed` once it is of no more use, which is told once."""
+
+    def __init__(self, recipes: bytes) -> None:
+        """Start it. Raises OSError."""
+        self.failed = False
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                for end in (self._socket, theirs):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _program()],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    # A terminal's Ctrl-C is for the run alone, which lets what is at work come to its end.
+                    process_group=0,
+                )
+            self._socket.settimeout(ANSWER_SECONDS)
+            send(self._socket, 0, recipes)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def is_ready(self) -> bool:
+        """Whether it has come up, as far as that is to be told without waiting."""
+        self._socket.setblocking(False)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+            self._socket.settimeout(ANSWER_SECONDS)
+            return receive(self._socket)[1] == READY
+        except BlockingIOError:
+            return False
+        except (OSError, EOFError, struct.error) as fault:
+            self._fail(fault)
+            return False
+        finally:
+            self._socket.settimeout(ANSWER_SECONDS)
+
+    def read(self, number: int, body: bytes) -> ReadPage | None:
+        """Return the page that a reply holds, None where it cannot be read there."""
+        try:
+            send(self._socket, number, body)
+            _, page = receive(self._socket)
+            return decode(page) if page else None
+        except (OSError, EOFError, struct.error, msgspec.MsgspecError) as fault:
+            self._fail(fault)
+            return None
+
+    def _fail(self, fault: Exception) -> None:
+        self.failed = True
+        log.warning("a process that read pages is of no more use, the run reads them itself: %s", fault or repr(fault))
+
+    def close(self) -> None:
+        """End it, at once where it does not end by itself."""
+        self._socket.close()
+        if self.failed:
+            self._process.kill()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _program() -> str:
+    """Return what the process is to run: the module, from where this process has it."""
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    return f"import sys; sys.path = {path!r}; from {reading_process.__name__} import main; main()"
+
+
+def _can_start() -> bool:
+    """Whether this program can start another interpreter and hand it a socket."""
+    return os.name == "posix" and bool(sys.executable) and not getattr(sys, "frozen", False)

@@ -1,0 +1,70 @@
+"""The process that reads pages for a run, and how the two talk.
+
+The run sends, over a pair of sockets, its recipes once, then replies of the source; back come pages. A page that cannot
+be read comes back as nothing: the run then reads it itself, and meets the error itself. The process knows no database,
+no login and no job, keeps nothing, and ends when the run does, however that ends: it reads the end of the socket.
+"""
+
+import contextlib
+import pickle
+import socket
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from waveimport.runtime.garbage import collected_rarely
+from waveimport.runtime.reading import Reading, ReadPage, Recipe
+
+HEAD = struct.Struct("<II")
+"""Before each message: a number (of the recipe; 0 in answers), and how many bytes follow."""
+READY = b"ready"
+SOCKET_BYTES = 1 << 20
+
+encode = msgspec.msgpack.encode
+decode = msgspec.msgpack.Decoder(ReadPage).decode
+
+
+def send(to: socket.socket, number: int, message: bytes) -> None:
+    """Send one message. Raises OSError."""
+    to.sendall(HEAD.pack(number, len(message)))
+    to.sendall(message)
+
+
+def receive(of: socket.socket) -> tuple[int, bytearray]:
+    """Return the next message. Raises EOFError where the other side has ended, OSError."""
+    number, length = HEAD.unpack(_exactly(of, HEAD.size))
+    return number, _exactly(of, length)
+
+
+def _exactly(of: socket.socket, length: int) -> bytearray:
+    message = bytearray(length)
+    view = memoryview(message)
+    at = 0
+    while at < length:
+        came = of.recv_into(view[at:])
+        if not came:
+            raise EOFError("the other side has ended")
+        at += came
+    return message
+
+
+def serve(run: socket.socket) -> None:
+    """Read pages until the run has ended."""
+    _, recipes = receive(run)
+    wanted: Sequence[Recipe] = pickle.loads(recipes)
+    readings = [Reading(recipe) for recipe in wanted]
+    send(run, 0, READY)
+    while True:
+        number, body = receive(run)
+        try:
+            page = encode(readings[number].read(bytes(body)))
+        except Exception:
+            page = b""  # whatever it is, the run meets it by the same code
+        send(run, 0, page)
+
+
+def main() -> None:
+    """Serve the run at the other end of the socket that is this process's standard input."""
+    with socket.socket(fileno=0) as run, collected_rarely(), contextlib.suppress(EOFError, OSError):
+        serve(run)

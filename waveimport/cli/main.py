@@ -4,6 +4,7 @@ Click exits 1 on Ctrl-C, does not catch SIGTERM and prints usage errors in a for
 here, so that cron lines and other programs can rely on the published exit codes.
 """
 
+import gc
 import signal
 import sys
 import traceback
@@ -20,6 +21,7 @@ from waveimport.cli.app import App
 from waveimport.cli.lazy import LazyGroup, add_environment
 from waveimport.cli.streams import tolerant_streams
 from waveimport.errors import ExitCode, UsageError, WaveImportError
+from waveimport.runtime.garbage import collected_rarely
 
 TRACEBACK_VERBOSITY: Final = 2
 
@@ -122,6 +124,8 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 def main() -> NoReturn:
     """Entry point of the command `waveimport`."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    with tolerant_streams():
+    with collected_rarely(), tolerant_streams():
         code = run(sys.argv[1:])
+    # The interpreter looks through all there is for cycles as it ends, and the memory goes with the process anyway.
+    gc.freeze()
     sys.exit(code)

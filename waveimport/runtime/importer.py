@@ -304,7 +304,7 @@ class _Run:
             writer=self.writer,
             lease=held,
             settings=settings.run,
-            slots=lambda: min(settings.run.workers, _batches_at_work(client)),
+            slots=lambda: min(settings.run.workers, _batches_at_work(client, fast=readers.started)),
             trigger=self.options.trigger,
             source=SourceHealth(failing_since=lambda: client.health.failing_since, halt=client.stop),
             fetch=lambda reports: Fetcher(
@@ -389,10 +389,11 @@ def _ending(outcome: Outcome) -> str | None:
     return None
 
 
-def _batches_at_work(client: SuiteQLClient) -> int:
+def _batches_at_work(client: SuiteQLClient, *, fast: bool) -> int:
     """Return how many batches keep every request slot in use: one that waits to ask again leaves its slot to another,
-    and so does one whose last page is landing, which takes a hundredth of the time or a tenth."""
-    return client.limit + client.pausing + 1 + client.limit // 5
+    and so does one whose last page is landing, which takes a hundredth of the time or a tenth. Where the source is
+    `fast` landing takes as long as asking, and as many pages again share a commit."""
+    return client.limit + client.pausing + 1 + client.limit // 5 + (client.limit if fast else 0)
 
 
 def _blame_the_clock(refusal: LoginRefused, ahead_seconds: float | None) -> None:

@@ -44,7 +44,7 @@ def processes_by_default() -> int:
 
 class Readers:
     """Reads pages by the recipe of their record; threads share one. `processes` is how many may be started; 0 has all
-    pages read by the threads that ask."""
+    pages read by the threads that ask. `started` once they are, as the source is fast."""
 
     def __init__(self, recipes: Mapping[str, Recipe], processes: int) -> None:
         self._recipes = list(recipes.values())
@@ -55,7 +55,7 @@ class Readers:
         self._starting: list[_Process] = []
         self._idle: list[_Process] = []
         self._busy = 0
-        self._started = self._closed = False
+        self.started = self._closed = False
         self._window_began = clock.monotonic()
         self._window_pages = 0
         self._window_seconds = 0.0
@@ -71,7 +71,7 @@ class Readers:
                 self._given_back(process)
             if page is not None:
                 return page
-        if self._started or not self._processes:
+        if self.started or not self._processes:
             return self._readings[number].read(body)
         began = clock.monotonic()
         page = self._readings[number].read(body)
@@ -85,7 +85,7 @@ class Readers:
     def close(self) -> None:
         """End the processes."""
         with self._changed:
-            self._closed = self._started = True
+            self._closed = True
             processes = [*self._starting, *self._idle]
             self._starting, self._idle = [], []
             self._changed.notify_all()
@@ -125,14 +125,14 @@ class Readers:
         with self._changed:
             self._window_pages += 1
             self._window_seconds += seconds
-            if self._window_pages < WINDOW_PAGES or self._started:
+            if self._window_pages < WINDOW_PAGES or self.started or self._closed:
                 return
             now = clock.monotonic()
             pays = self._window_seconds >= WORTH * (now - self._window_began)
             self._window_began, self._window_pages, self._window_seconds = now, 0, 0.0
             if not pays:
                 return
-            self._started = True
+            self.started = True
         self._start()
 
     def _start(self) -> None:

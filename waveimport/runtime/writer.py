@@ -1,11 +1,11 @@
 """Who writes to the databases during a run.
 
-SQLite has one writer at a time, so one thread commits what all others hand it: several pieces of work a commit, each
-in a SAVEPOINT of its own so that a failed fence undoes only itself, and results are told after the COMMIT. On MySQL
+SQLite has one writer at a time, so one thread commits what all others hand it: several pieces of work a commit, and
+results are told after the COMMIT. Where one of them raises, nothing of the group is kept and each is done again by
+itself, so that nobody suffers for another; a page that is fenced changes nothing and raises nothing. On MySQL
 coordination runs in the thread that asks, and pages are landed by a few threads with a connection each.
 """
 
-import contextlib
 import logging
 import queue
 import threading
@@ -71,6 +71,7 @@ class Writer:
         self.place: Place | None = None
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._held_over: _Job | None = None
+        self._committed = 0.0
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         if database.is_sqlite:
@@ -149,7 +150,10 @@ class Writer:
 
     def _write_groups(self) -> None:
         while not self._write_group():
-            clock.pause(PAUSE_SECONDS)
+            # What came behind the commit, in which this thread held no lock, is a part of the pause.
+            left = self._committed + PAUSE_SECONDS - clock.monotonic()
+            if left > 0:
+                clock.pause(left)
 
     def _write_group(self) -> bool:
         """Wait for work, commit what is there; True when it was the last. On return no page is held any more."""
@@ -175,30 +179,28 @@ class Writer:
 
     def _commit(self, group: list[_Job]) -> None:
         """Commit a group in one transaction; where that fails as a whole, tell everyone."""
-        answers: list[tuple[Any, BaseException | None]] = []
+        answers: list[Any] = []
 
         def work(connection: Any) -> None:
             answers.clear()
             for job in group:
-                answers.append(_alone(connection, job) if len(group) == 1 else _in_savepoint(connection, job))
+                answers.append(job.context.run(job.work, connection))
 
         try:
             self._land_apart(group)
             self.database.run(work)
+            self._committed = clock.monotonic()
         except BaseException as error:
             if len(group) > 1 and not isinstance(error, DatabaseDown | DiskFull):
-                # One piece of work was refused by the database: the others must not suffer for it.
+                # One piece of work was refused: the others must not suffer for it.
                 for job in group:
                     self._commit([job])
                 return
             for job in group:
                 _fail(job, error)
             return
-        for job, (answer, refusal) in zip(group, answers, strict=True):
-            if refusal is not None:
-                _fail(job, refusal)
-            elif not job.future.done():
-                job.future.set_result(answer)
+        for job, answer in zip(group, answers, strict=True):
+            job.future.set_result(answer)
 
     def _land_apart(self, group: list[_Job]) -> None:
         """Land the rows of a group in the destination's own database; a fenced or refused page is answered here."""
@@ -231,27 +233,6 @@ class Writer:
                 job.future.set_result(job.context.run(self.database.run, job.work, prove=job.prove))
             except BaseException as error:
                 _fail(job, error)
-
-
-def _alone(connection: Any, job: _Job) -> tuple[Any, BaseException | None]:
-    """Run the one piece of work of a commit: its failure undoes the whole, which is itself."""
-    return job.context.run(job.work, connection), None
-
-
-def _in_savepoint(connection: Any, job: _Job) -> tuple[Any, BaseException | None]:
-    """Run one piece of work of a group; its own failure undoes only itself, the database's fails the group."""
-    savepoint = connection.begin_nested()
-    try:
-        answer = job.context.run(job.work, connection)
-    except WaveImportError as error:
-        savepoint.rollback()
-        return None, error
-    except BaseException:
-        with contextlib.suppress(Exception):
-            savepoint.rollback()
-        raise
-    savepoint.commit()
-    return answer, None
 
 
 def _changes_rows(load: Load) -> bool:

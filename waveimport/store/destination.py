@@ -20,6 +20,7 @@ from waveimport.store.dialect import now, upsert
 from waveimport.store.existing import Wanted, check_existing
 from waveimport.store.packing import Packed, Packing
 from waveimport.store.refusals import refusal
+from waveimport.store.sqlite_driver import moment
 from waveimport.store.tables import import_columns
 
 log = logging.getLogger(__name__)
@@ -394,13 +395,13 @@ class Upsert:
             raise refused from None
 
     def _execute_sqlite(self, connection: Connection, packed: Packed, job_id: str) -> None:
-        clock = connection.exec_driver_sql(f"SELECT {self._clock}").scalar_one()
+        clock = moment(connection)
         start, width = 0, self._width
         while start < packed.count:
             size = self._size(packed.count - start)
             whole = size == packed.count
             values = packed.parts if whole else packed.parts[start * width : (start + size) * width]
-            connection.exec_driver_sql(self._statement(size), (job_id, clock, *values))
+            connection.exec_driver_sql(self._statement(size), (job_id, clock) + values)  # noqa: RUF005  half the copies
             start += size
 
     def _size(self, left: int) -> int:

@@ -19,7 +19,7 @@ class Packed:
     """So many rows, packed: the `parts` are their values, row by row, or one text each."""
 
     count: int
-    parts: list[Any]
+    parts: tuple[Any, ...]
 
     def __len__(self) -> int:
         return self.count
@@ -43,14 +43,14 @@ class Packing:
             return rows
         by_column = Rows.of(rows)
         if not self.mysql:
-            return Packed(len(by_column), by_column.flat())
+            return Packed(len(by_column), tuple(by_column.flat()))
         # Column by column it takes a fraction of the time that it takes value by value.
         columns = (
             [_WRITERS.get(kind, _quoted)(values) for kind, values in zip(self.kinds, by_column.columns, strict=True)]
             if by_column
             else []
         )
-        return Packed(len(by_column), list(map(", ".join, zip(*columns, strict=True))))
+        return Packed(len(by_column), tuple(map(", ".join, zip(*columns, strict=True))))
 
 
 def _numbers(values: Sequence[Any]) -> Sequence[str]:

@@ -11,7 +11,9 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from waveimport.errors import DatabaseError
+from waveimport.store.dialect import now
 
+_MOMENT = "waveimport_moment"
 GUARDED = "sqlite+waveimport://"
 """The URL of an engine with this dialect; its file is the affair of who makes its connections."""
 
@@ -26,6 +28,7 @@ class GuardedDialect(SQLiteDialect_pysqlite):
 
     def do_begin(self, dbapi_connection: Any) -> None:
         """Take the write lock, which is the row lock of this database."""
+        dbapi_connection.info.pop(_MOMENT, None)
         dbapi_connection.driver_connection.execute("BEGIN IMMEDIATE")
 
     def do_commit(self, dbapi_connection: Any) -> None:
@@ -56,6 +59,18 @@ class GuardedDialect(SQLiteDialect_pysqlite):
     def do_release_savepoint(self, connection: Any, name: str) -> None:
         """End the part, and keep it."""
         _frame(connection, f"RELEASE SAVEPOINT {name}")
+
+
+def moment(connection: Any) -> str:
+    """Return the database's clock as it stood when it was first asked for in this transaction.
+
+    Of what lands in one commit it is asked once: a commit takes hundredths of a second.
+    """
+    known: str | None = connection.info.get(_MOMENT)
+    if known is None:
+        text = now().compile(dialect=connection.dialect)
+        known = connection.info[_MOMENT] = str(connection.exec_driver_sql(f"SELECT {text}").scalar_one())
+    return known
 
 
 def _frame(connection: Any, statement: str) -> None:

@@ -61,6 +61,7 @@ concurrency = 5                    # requests in flight at most; fewer while Net
 # complete_within_hours = 0        # alert: no import was complete for so long; 26 suits a nightly one, 0 is no alert
 # lookback_seconds = 600           # an incremental run reads so much again before where the last one began
 # journal_days = 90                # of older jobs `run` deletes the journal; 0 keeps all
+# reader_processes = 3             # that read pages beside the run, where the source is fast; at most one a processor
 
 # Whom to tell how runs begin and end; that this fails is a warning, and fails no run.
 # [notify]

@@ -64,7 +64,7 @@ RUN_KEYS: Final = (
     "workers", "page_size", "batch_size", "parents_per_batch", "lease_seconds", "max_tries",
     "request_timeout_seconds", "give_up_after_seconds", "reconcile", "stuck_after_seconds",
     "passes_without_effect", "complete_within_hours", "lock_dir", "lookback_seconds",
-    "journal_days",
+    "journal_days", "reader_processes",
 )  # fmt: skip
 NOTIFY_KEYS: Final = ("ping_url", "webhook_url", "command")
 """Keys of `[notify]`: resolved, as credentials are, only by a command that tells anybody."""
@@ -284,4 +284,5 @@ def _run(top: TableReader) -> RunSettings:
         lock_dir=section.text("lock_dir") or None,
         lookback_seconds=section.seconds("lookback_seconds", usual.lookback_seconds),
         journal_days=section.whole("journal_days", usual.journal_days, 0),
+        reader_processes=section.whole("reader_processes", usual.reader_processes, 0),
     )

@@ -126,6 +126,7 @@ class RunSettings:
     lock_dir: str | None = None
     lookback_seconds: float = 600.0
     journal_days: int = 90
+    reader_processes: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from waveimport.runtime.garbage import collected_rarely
 from waveimport.runtime.job_choice import JobChoice, Plan, plan_of
 from waveimport.runtime.opening import credential_fingerprint, open_database
 from waveimport.runtime.options import RunOptions, RunResult
-from waveimport.runtime.readers import Readers, processes_by_default
+from waveimport.runtime.readers import Readers, processors_beside
 from waveimport.runtime.reading import Recipe
 from waveimport.runtime.reconciliation import reconcile
 from waveimport.runtime.sharing import AccountShare
@@ -346,7 +346,7 @@ class _Run:
             record.name: Recipe(record, place.upserts[record.name].packing, record.name in derived)
             for record in self.choice.plan.records
         }
-        readers = Readers(recipes, processes_by_default())
+        readers = Readers(recipes, min(self.settings.run.reader_processes, processors_beside()))
         self.stack.callback(readers.close)
         return readers
 

@@ -25,7 +25,6 @@ from waveimport.runtime.reading_process import READY, SOCKET_BYTES, decode, rece
 
 log = logging.getLogger(__name__)
 
-PROCESSES_MOST = 3
 WINDOW_PAGES = 16
 """Pages after which it is asked whether processes would pay."""
 WORTH = 0.1
@@ -35,11 +34,10 @@ ANSWER_SECONDS = 60.0
 """A page takes milliseconds; a process that takes so long is stopped or starved, and is given up."""
 
 
-def processes_by_default() -> int:
-    """Return how many processes may read beside a run: one for each processor but the run's own, at most three."""
+def processors_beside() -> int:
+    """Return how many processors this process may use beside one."""
     affinity = getattr(os, "sched_getaffinity", None)
-    processors = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return min(PROCESSES_MOST, processors - 1)
+    return (len(affinity(0)) if affinity is not None else os.cpu_count() or 1) - 1
 
 
 class Readers:

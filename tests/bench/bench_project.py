@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,13 +33,15 @@ TOTALS = {
 """What is compared between imports, by table."""
 
 
+_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 _INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """The environment of a process: of an installed package the byte code is kept, as pip leaves it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process took: seconds on the clock and of processor time, peak resident MB; what it printed."""
+    """What a process took, with those that it started: seconds on the clock and of processor time, peak resident MB
+    (the sum of their peaks, so that what they share counts for each); what it printed."""
 
     seconds: float
     cpu_seconds: float
@@ -52,13 +56,31 @@ def cost_of(command: list[str], folder: Path, **environment: str) -> Cost:
         process = subprocess.Popen(
             command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env={**_INSTALLED, **environment}
         )
+        ended = threading.Event()
+        peaks: dict[str, float] = {}
+        watching = threading.Thread(target=_watch, args=(process.pid, ended, peaks))
+        watching.start()
         _, code, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
+        ended.set()
+        watching.join()
         out.seek(0)
         err.seek(0)
         if os.waitstatus_to_exitcode(code) != 0:
             raise SystemExit(f"{command} ended with {os.waitstatus_to_exitcode(code)}: {err.read()[-2000:]}")
-        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, out.read())
+        peak_mb = usage.ru_maxrss / 1024 + sum(peaks.values())
+        return Cost(seconds, usage.ru_utime + usage.ru_stime, peak_mb, out.read())
+
+
+def _watch(pid: int, ended: threading.Event, peaks: dict[str, float]) -> None:
+    """Keep the peak of resident memory, in MB, of each process that a process has started."""
+    while not ended.wait(0.05):
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                for child in (task / "children").read_text().split():
+                    found = _PEAK.search(Path(f"/proc/{child}/status").read_text())
+                    if found is not None:
+                        peaks[child] = int(found[1]) / 1024
 
 
 def write_config(folder: Path, url: str, source: Served, *, in_flight: int, run: str = "") -> Path:

@@ -2,7 +2,8 @@
 
     python tests/bench/memory.py [--lines 100000,1000000] [--million 6] [--database sqlite] [--in-flight 5]
 
-Peak resident memory of `waveimport run`, as the operating system tells it (wait4), pages served by another process.
+Peak resident memory of `waveimport run` and of the processes that read for it, as the operating system tells it, pages
+served by another process.
 `--million 6` adds an account of so many million lines; it needs 350 bytes a row in memory for the source, and disk
 for the rows. Prints a table to stderr and JSON to stdout; `ratio` is by the peak of the smallest account.
 """

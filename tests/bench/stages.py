@@ -4,11 +4,13 @@
 
 Functions of the product are wrapped from outside; a stage has what its functions use themselves, without those of
 other stages that they call, by the clock of the thread. Waits take no processor time and are not seen. Prints JSON:
-stage → [seconds, calls]. `rest` is what the process used beside: start-up, queues, the loop itself.
+stage → [seconds, calls]. `rest` is what the process used beside: start-up, queues, the loop itself. What the processes
+beside have used is a stage of its own.
 """
 
 import functools
 import json
+import resource
 import sys
 import threading
 import time
@@ -20,9 +22,9 @@ began = time.process_time()
 
 from waveimport.core import records  # noqa: E402
 from waveimport.netsuite import auth, client, transport  # noqa: E402
-from waveimport.runtime import coordinator, fetcher, importer, paging  # noqa: E402
+from waveimport.runtime import coordinator, fetcher, importer, paging, readers  # noqa: E402
 from waveimport.runtime.config import load_settings  # noqa: E402
-from waveimport.store import batches, destination, landing, removal, transactions, waves  # noqa: E402
+from waveimport.store import batches, destination, landing, packing, removal, transactions, waves  # noqa: E402
 
 imported = time.process_time()
 STAGES: list[tuple[str, Any, str]] = [
@@ -31,6 +33,8 @@ STAGES: list[tuple[str, Any, str]] = [
     ("fetch: send and read the head", transport.Connection, "ask"),
     ("fetch: read the body", client.SuiteQLClient, "_read"),
     ("parse", records.PageReader, "read"),
+    ("pack", packing.Packing, "pack"),
+    ("have a page read beside", readers.Readers, "read"),
     ("children of a page", paging.Pager, "_children"),
     ("upsert", destination.Upsert, "execute"),
     ("remove what is gone", removal.Remover, "execute"),
@@ -85,7 +89,9 @@ def main() -> None:
         raise SystemExit(f"the import ended with {result.exit_code}: {result.message or result.error}")
     every = time.process_time() - began
     used["imports"] = [imported - began, 1]
+    beside = resource.getrusage(resource.RUSAGE_CHILDREN)
     used["rest"] = [every - sum(seconds for seconds, _ in used.values()), 1]
+    used["processes that read"] = [beside.ru_utime + beside.ru_stime, 1]
     ordered = sorted(used.items(), key=lambda item: -item[1][0])
     print(json.dumps({name: [round(seconds, 4), int(calls)] for name, (seconds, calls) in ordered}))
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from waveimport.core.rows import Rows
-from waveimport.core.settings import Column, ColumnKind, RecordSettings
+from waveimport.core.settings_types import Column, ColumnKind, RecordSettings
 from waveimport.core.values import NumberText, Value, column_converter, convert
 from waveimport.errors import BadData, BadReply
 

@@ -26,7 +26,7 @@ from typing import Annotated, TypeAlias, cast
 
 import msgspec
 
-from waveimport.core.settings import Column, ColumnKind
+from waveimport.core.settings_types import Column, ColumnKind
 
 Value: TypeAlias = int | float | str | None
 """A typed value on its way to the destination; decimals, dates and timestamps travel as canonical text."""

@@ -158,11 +158,25 @@ def test_a_process_that_is_gone_or_hangs_costs_one_line_and_no_page(
         assert not runs_still(pid), "it was ended and waited for"
 
 
-def test_an_answer_that_is_none_is_taken_for_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answer", [(1, 0, bytearray(b"\xc1")), (0, 0, bytearray()), (2, 0, bytearray(b"\x80"))])
+def test_an_answer_that_is_none_is_taken_for_a_failure(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     with at_work({"all": recipe()}) as beside:
-        monkeypatch.setattr(readers, "receive", lambda of: (0, bytearray(b"\xc1")))
+        monkeypatch.setattr(readers, "receive", lambda of: answer)
         assert beside.read("all", BODIES[0]).first == (1, "k1")
         assert not beside._idle
+
+
+def test_who_breaks_off_between_question_and_answer_leaves_no_page_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_of_memory(of: Any) -> Any:
+        raise MemoryError
+
+    with at_work({"all": recipe()}) as beside:
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, "receive", short_of_memory)
+            with pytest.raises(MemoryError):
+                beside.read("all", BODIES[1])
+        assert not beside._idle
+        assert beside.read("all", BODIES[0]).first == (1, "k1")
 
 
 def test_a_process_that_does_not_come_up_is_given_up(

@@ -10,7 +10,6 @@ import logging
 import os
 import pickle
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -95,7 +94,7 @@ class Readers:
         none to wait for."""
         with self._changed:
             for process in list(self._starting):
-                if process.is_ready():
+                if not process.failed and process.is_ready():
                     self._starting.remove(process)
                     self._idle.append(process)
                 elif process.failed:
@@ -156,6 +155,7 @@ class _Process:
     def __init__(self, recipes: bytes) -> None:
         """Start it. Raises OSError."""
         self.failed = False
+        self._serial = 0
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -169,11 +169,14 @@ class _Process:
                     # A terminal's Ctrl-C is for the run alone, which lets what is at work come to its end.
                     process_group=0,
                 )
-            self._socket.settimeout(ANSWER_SECONDS)
-            send(self._socket, 0, recipes)
         except OSError:
             self._socket.close()
             raise
+        self._socket.settimeout(ANSWER_SECONDS)
+        try:
+            send(self._socket, self._serial, recipes)
+        except OSError as fault:
+            self._fail(fault)
 
     def is_ready(self) -> bool:
         """Whether it has come up, as far as that is to be told without waiting."""
@@ -181,10 +184,12 @@ class _Process:
         try:
             self._socket.recv(1, socket.MSG_PEEK)
             self._socket.settimeout(ANSWER_SECONDS)
-            return receive(self._socket)[1] == READY
+            if receive(self._socket)[2] == READY:
+                return True
+            raise EOFError("it says something else than that it is ready")
         except BlockingIOError:
             return False
-        except (OSError, EOFError, struct.error) as fault:
+        except (OSError, EOFError) as fault:
             self._fail(fault)
             return False
         finally:
@@ -192,13 +197,20 @@ class _Process:
 
     def read(self, number: int, body: bytes) -> ReadPage | None:
         """Return the page that a reply holds, None where it cannot be read there."""
+        self._serial += 1
+        # Until the answer is here whole: who breaks off in between must not be given another's page.
+        self.failed = True
         try:
-            send(self._socket, number, body)
-            _, page = receive(self._socket)
-            return decode(page) if page else None
-        except (OSError, EOFError, struct.error, msgspec.MsgspecError) as fault:
+            send(self._socket, self._serial, body, number)
+            serial, _, page = receive(self._socket)
+            if serial != self._serial:
+                raise EOFError("it answers something else than it was asked")
+            read = decode(page) if page else None
+        except (OSError, EOFError, msgspec.MsgspecError) as fault:
             self._fail(fault)
             return None
+        self.failed = False
+        return read
 
     def _fail(self, fault: Exception) -> None:
         self.failed = True

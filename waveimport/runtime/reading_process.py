@@ -16,8 +16,9 @@ import msgspec
 from waveimport.runtime.garbage import collected_rarely
 from waveimport.runtime.reading import Reading, ReadPage, Recipe
 
-HEAD = struct.Struct("<II")
-"""Before each message: a number (of the recipe; 0 in answers), and how many bytes follow."""
+HEAD = struct.Struct("<QII")
+"""Before each message: its serial number, which the answer bears too; the recipe's (0 in answers); how many bytes
+follow."""
 READY = b"ready"
 SOCKET_BYTES = 1 << 20
 
@@ -25,16 +26,17 @@ encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.Decoder(ReadPage).decode
 
 
-def send(to: socket.socket, number: int, message: bytes) -> None:
+def send(to: socket.socket, serial: int, message: bytes, recipe: int = 0) -> None:
     """Send one message. Raises OSError."""
-    to.sendall(HEAD.pack(number, len(message)))
+    to.sendall(HEAD.pack(serial, recipe, len(message)))
     to.sendall(message)
 
 
-def receive(of: socket.socket) -> tuple[int, bytearray]:
-    """Return the next message. Raises EOFError where the other side has ended, OSError."""
-    number, length = HEAD.unpack(_exactly(of, HEAD.size))
-    return number, _exactly(of, length)
+def receive(of: socket.socket) -> tuple[int, int, bytearray]:
+    """Return the next message behind its serial number and that of its recipe. Raises EOFError where the other side has
+    ended, OSError."""
+    serial, recipe, length = HEAD.unpack(_exactly(of, HEAD.size))
+    return serial, recipe, _exactly(of, length)
 
 
 def _exactly(of: socket.socket, length: int) -> bytearray:
@@ -51,17 +53,17 @@ def _exactly(of: socket.socket, length: int) -> bytearray:
 
 def serve(run: socket.socket) -> None:
     """Read pages until the run has ended."""
-    _, recipes = receive(run)
+    serial, _, recipes = receive(run)
     wanted: Sequence[Recipe] = pickle.loads(recipes)
     readings = [Reading(recipe) for recipe in wanted]
-    send(run, 0, READY)
+    send(run, serial, READY)
     while True:
-        number, body = receive(run)
+        serial, recipe, body = receive(run)
         try:
-            page = encode(readings[number].read(bytes(body)))
+            page = encode(readings[recipe].read(bytes(body)))
         except Exception:
             page = b""  # whatever it is, the run meets it by the same code
-        send(run, 0, page)
+        send(run, serial, page)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from waveimport.runtime import coordinator
 from waveimport.runtime.bundling import bundle_job
 from waveimport.runtime.coordinator import Coordinator, Outcome, SourceHealth, Stop
 from waveimport.runtime.fetcher import Fetcher
+from waveimport.runtime.readers import Readers
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import journal, lease
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes
@@ -289,6 +290,10 @@ class World:
         assert isinstance(held, Lease), held
         (lines_wave,) = [wave.wave_number for wave in self.waves if wave.kind is WaveKind.DERIVED]
 
+        place = self.writer.place
+        assert place is not None, "it was prepared with the world"
+        readers = Readers.of((ORDERS, LINES), place, derived=(ORDERS.name,), processes=0)
+
         def on_turn() -> None:
             if watched.passes >= PASSES and watched.stalled:
                 loop.stop(Stop.MAX_RUNTIME)
@@ -310,6 +315,7 @@ class World:
                 succeeded_since=lambda moment: True,
                 still_at_work=reports.still_at_work,
                 made_batches=reports.made_batches,
+                readers=readers,
             ),
             step_seconds=600.0,
             fraction=lambda: 0.0,

@@ -18,7 +18,6 @@ from waveimport.runtime import clock
 from waveimport.runtime.coordinator import Coordinator, SourceHealth
 from waveimport.runtime.fetcher import Ended, Fetcher
 from waveimport.runtime.readers import Readers
-from waveimport.runtime.reading import Recipe
 from waveimport.runtime.tracing import OFF, Tracing
 from waveimport.runtime.writer import Place, Writer
 from waveimport.store import batches, jobs, lease, waves
@@ -26,7 +25,6 @@ from waveimport.store.batches import Claim
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes
 from waveimport.store.jobs import NewJob
 from waveimport.store.lease import Holder, Lease
-from waveimport.store.packing import Packing
 from waveimport.store.removal import removers
 from waveimport.store.transactions import Database
 
@@ -161,7 +159,8 @@ class World:
         new = NewJob(JOB, "p", "full", "hash", "text", None, self.plan)
         self.writer.transact(lambda connection: jobs.create_job(connection, new))
         self.lease = self.take()
-        self.readers = Readers(self.recipes, 0)
+        assert self.writer.place is not None
+        self.readers = Readers.of(self.records, self.writer.place, derived=self.derived, processes=0)
 
     def take(self, number: int = 1, lock: str | None = "1:2") -> Lease:
         """Take the lease, the holder before being proven dead."""
@@ -178,14 +177,6 @@ class World:
         assert isinstance(taken, Lease), taken
         self.lease = taken
         return taken
-
-    @property
-    def recipes(self) -> dict[str, Recipe]:
-        mysql = not self.database.is_sqlite
-        return {
-            record.name: Recipe(record, Packing.of(record, mysql=mysql), record.name in self.derived)
-            for record in self.records
-        }
 
     @property
     def derived(self) -> dict[str, list[tuple[str, int]]]:

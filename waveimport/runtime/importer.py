@@ -33,7 +33,6 @@ from waveimport.runtime.job_choice import JobChoice, Plan, plan_of
 from waveimport.runtime.opening import credential_fingerprint, open_database
 from waveimport.runtime.options import RunOptions, RunResult
 from waveimport.runtime.readers import Readers, processors_beside
-from waveimport.runtime.reading import Recipe
 from waveimport.runtime.reconciliation import reconcile
 from waveimport.runtime.sharing import AccountShare
 from waveimport.runtime.since import targets_of
@@ -342,11 +341,8 @@ class _Run:
     def _readers(self, derived: Collection[str]) -> Readers:
         place = self.writer.place
         assert place is not None, "the destination is prepared by now"
-        recipes = {
-            record.name: Recipe(record, place.upserts[record.name].packing, record.name in derived)
-            for record in self.choice.plan.records
-        }
-        readers = Readers(recipes, min(self.settings.run.reader_processes, processors_beside()))
+        processes = min(self.settings.run.reader_processes, processors_beside())
+        readers = Readers.of(self.choice.plan.records, place, derived=derived, processes=processes)
         self.stack.callback(readers.close)
         return readers
 

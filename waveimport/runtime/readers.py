@@ -13,14 +13,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from waveimport.core.records import Page
+from waveimport.core.settings_types import RecordSettings
 from waveimport.runtime import clock, reading_process
 from waveimport.runtime.reading import Reading, ReadPage, Recipe
 from waveimport.runtime.reading_process import READY, SOCKET_BYTES, decode, receive, send
+from waveimport.runtime.writer import Place
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,17 @@ class Readers:
         self._window_began = clock.monotonic()
         self._window_pages = 0
         self._window_seconds = 0.0
+
+    @classmethod
+    def of(
+        cls, records: Iterable[RecordSettings], place: Place, *, derived: Collection[str], processes: int
+    ) -> "Readers":
+        """Return readers of the pages of records that land at a place; from those in `derived` batches derive."""
+        recipes = {
+            record.name: Recipe(record, place.upserts[record.name].packing, record.name in derived)
+            for record in records
+        }
+        return cls(recipes, processes)
 
     def read(self, name: str, body: bytes) -> ReadPage:
         """Return the page of a record that a reply holds. Raises BadReply and BadData as PageReader does."""

@@ -94,6 +94,11 @@ def at_work(recipes: dict[str, Recipe], processes: int = 1) -> Iterator[Readers]
         made.close()
 
 
+def plain(page: ReadPage | None) -> ReadPage:
+    assert page is not None
+    return replace(page, rows=page.rows.as_objects())
+
+
 def pids(of: Readers) -> list[int]:
     return [process._process.pid for process in of._idle]
 
@@ -116,8 +121,9 @@ def test_a_process_reads_what_this_one_reads(mysql: bool, body: bytes) -> None:
         assert process is not None
         there = process.read(1, body)
         beside._given_back(process)
-        assert there == here
-        assert beside.read("all", body) == here
+        assert isinstance(there.rows.parts, bytes)
+        assert plain(there) == here
+        assert plain(beside.read("all", body)) == here
     assert here.parents == [row[0] for row in rows(here.first[0], len(here.rows))] if here.first else not here.rows
 
 
@@ -152,7 +158,7 @@ def test_a_process_that_is_gone_or_hangs_costs_one_line_and_no_page(
         (pid,) = pids(beside)
         os.kill(pid, how)
         for _ in range(3):
-            assert beside.read("all", body) == Readers({"all": recipe()}, 0).read("all", body)
+            assert plain(beside.read("all", body)) == Readers({"all": recipe()}, 0).read("all", body)
         assert not beside._idle
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert not runs_still(pid), "it was ended and waited for"

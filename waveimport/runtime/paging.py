@@ -75,6 +75,8 @@ class Pager:
                 if removal is not None and not self._visibility.is_seen(claim, record):
                     removal, event = None, KEPT
                 self._steps.still_at_work(claim)
+                # Not before: of two pages of a batch one is still landing while the next waits for its turn.
+                rows = rows.as_objects()
                 landing = self._steps.hand_in(
                     claim, spec, last, rows=rows, children=children, done=done, removal=removal, event=event
                 )

@@ -10,6 +10,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -22,8 +23,17 @@ follow."""
 READY = b"ready"
 SOCKET_BYTES = 1 << 20
 
-encode = msgspec.msgpack.encode
-decode = msgspec.msgpack.Decoder(ReadPage).decode
+_page_of = msgspec.msgpack.Decoder(ReadPage).decode
+
+
+def encode(page: ReadPage) -> bytes:
+    """Return a page as it is sent."""
+    return msgspec.msgpack.encode(replace(page, rows=page.rows.as_bytes()))
+
+
+def decode(message: bytes | bytearray) -> ReadPage:
+    """Return the page that was sent. Raises msgspec.MsgspecError where it is none."""
+    return _page_of(message)
 
 
 def send(to: socket.socket, serial: int, message: bytes, recipe: int = 0) -> None:

@@ -396,11 +396,11 @@ class Upsert:
 
     def _execute_sqlite(self, connection: Connection, packed: Packed, job_id: str) -> None:
         clock = moment(connection)
-        start, width = 0, self._width
+        start, width, parts = 0, self._width, packed.objects()
         while start < packed.count:
             size = self._size(packed.count - start)
             whole = size == packed.count
-            values = packed.parts if whole else packed.parts[start * width : (start + size) * width]
+            values = parts if whole else parts[start * width : (start + size) * width]
             connection.exec_driver_sql(self._statement(size), (job_id, clock) + values)  # noqa: RUF005  half the copies
             start += size
 
@@ -419,8 +419,9 @@ class Upsert:
         send = connection.execution_options(no_parameters=True)
         lead = f"('{escape_string(job_id)}', {self._clock}, "
         between = f"), {lead}"
+        parts = packed.objects()
         for start in range(0, packed.count, ROWS_A_STATEMENT):
-            part = packed.parts[start : start + ROWS_A_STATEMENT]
+            part = parts[start : start + ROWS_A_STATEMENT]
             values = between.join(part)
             fits = _fits(values, room - len(between))
             for chunk in (values,) if fits else self._chunks(part, room, between):

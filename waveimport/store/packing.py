@@ -16,13 +16,29 @@ from waveimport.core.settings_types import ColumnKind, RecordSettings
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """So many rows, packed: the `parts` are their values, row by row, or one text each."""
+    """So many rows, packed: the `parts` are their values, row by row, or one text each; as MessagePack where they came
+    from another process, which takes a tenth of the memory while they wait for their turn."""
 
     count: int
-    parts: tuple[Any, ...]
+    parts: tuple[Any, ...] | bytes
 
     def __len__(self) -> int:
         return self.count
+
+    def objects(self) -> tuple[Any, ...]:
+        """Return the parts as objects."""
+        return _parts_of(self.parts) if isinstance(self.parts, bytes) else self.parts
+
+    def as_objects(self) -> "Packed":
+        """Return the same rows, their parts as objects."""
+        return Packed(self.count, self.objects()) if isinstance(self.parts, bytes) else self
+
+    def as_bytes(self) -> "Packed":
+        """Return the same rows as they go from process to process."""
+        return Packed(self.count, msgspec.msgpack.encode(self.objects()))
+
+
+_parts_of = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
 @dataclass(frozen=True, slots=True)

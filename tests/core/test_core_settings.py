@@ -236,6 +236,7 @@ MISTAKES: list[tuple[str, list[Edit], type[ConfigError], str, str, str]] = [
     ("page of none", [put("run.page_size", 0)], BadValue, "run.page_size", "from 1 to 1000, not 0", ""),
     ("too many parents", [put("run.parents_per_batch", 1001)], BadValue, "run.parents_per_batch", "from 1 to 1000", ""),
     ("batch of none", [put("run.batch_size", 0)], BadValue, "run.batch_size", "at least 1", ""),
+    ("minus one reader", [put("run.reader_processes", -1)], BadValue, "run.reader_processes", "at least 0", "= 3"),
     ("no tries", [put("run.max_tries", 0)], BadValue, "run.max_tries", "at least 1", ""),
     ("no passes", [put("run.passes_without_effect", 0)], BadValue, "run.passes_without_effect", "at least 1", ""),
     ("no lease", [put("run.lease_seconds", 0)], BadValue, "run.lease_seconds", "seconds above 0, not 0", "60"),

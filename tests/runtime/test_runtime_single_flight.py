@@ -1,5 +1,6 @@
 """One run on a host: the lock file, its identity, and the lock around each write of SQLite."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -187,6 +188,20 @@ def test_one_process_writes_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").touch()
     with pytest.raises(LockUnusable), WriteLock(tmp_path / "file" / "x.db"):
         raise AssertionError("there is no such folder")
+
+
+def test_a_folder_that_knows_no_locks_is_told_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(single_flight, "_locked", refuse)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(LockUnusable, match="No locks available"), WriteLock(tmp_path / "x.db"):
+            raise AssertionError("it was let in")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_wait_for_the_write_lock_ends_when_it_is_told_to(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from waveimport.errors import DatabaseError, DiskFull
 from waveimport.store.engine import open_engine, open_reader, parse_url, public_name, sqlite_path
+from waveimport.store.sqlite_driver import moment
 from waveimport.store.transactions import Database
 
 
@@ -23,6 +25,23 @@ def url(tmp_path: Path) -> str:
         connection.exec_driver_sql("INSERT INTO counter VALUES (0)")
     engine.dispose()
     return f"sqlite:///{tmp_path / 'own.db'}"
+
+
+def test_the_moment_of_a_commit_is_asked_for_once_and_anew_for_the_next(url: str) -> None:
+    database = Database.open(url)
+    seen = []
+
+    def twice(connection: Connection) -> None:
+        first = moment(connection)
+        time.sleep(0.002)  # the clock goes on, by the millisecond
+        seen.append((first, moment(connection)))
+
+    database.run(twice)
+    database.run(twice)
+    (one, again), (other, other_again) = seen
+    assert (one, other) == (again, other_again)
+    assert one < other
+    database.close()
 
 
 def lost_updates(engine: Engine) -> tuple[int, int]:

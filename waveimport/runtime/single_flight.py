@@ -186,26 +186,29 @@ class WriteLock:
 
     def _acquire(self, seconds: float) -> bool:
         until = clock.monotonic() + seconds
+        descriptor = -1
         try:
             # Opened each time: should somebody delete the file, the next commit is guarded again.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            while not _locked(descriptor):
+                if clock.monotonic() >= until:
+                    return False
+                clock.pause(WRITE_POLL_SECONDS)
+            self._held.descriptor, descriptor = descriptor, -1
         except OSError as error:
             raise LockUnusable(
-                f"the write lock cannot be opened: {error.strerror or type(error).__name__}",
+                f"the write lock cannot be taken: {error.strerror or type(error).__name__}",
                 where=str(self._path),
-                help="mend the rights of the database's folder",
+                help="mend the rights of the database's folder, which must be on a local disk",
             ) from error
-        while not _locked(descriptor):
-            if clock.monotonic() >= until:
+        finally:
+            if descriptor >= 0:
                 os.close(descriptor)
-                return False
-            clock.pause(WRITE_POLL_SECONDS)
-        self._held.descriptor = descriptor
         return True
 
     def __exit__(self, *_: object) -> None:
         descriptor, self._held.descriptor = self._held.descriptor, -1
-        os.close(descriptor)  # which gives the lock back: no other process has it by inheritance
+        os.close(descriptor)  # which gives the lock back, as no program that is started keeps it open
 
 
 class _Held(threading.local):

@@ -14,6 +14,7 @@ from waveimport.errors import DatabaseError
 from waveimport.store.dialect import now
 
 _MOMENT = "waveimport_moment"
+_ASK_FOR_IT = f"SELECT {now().compile(dialect=SQLiteDialect_pysqlite())}"
 GUARDED = "sqlite+waveimport://"
 """The URL of an engine with this dialect; its file is the affair of who makes its connections."""
 
@@ -68,8 +69,7 @@ def moment(connection: Any) -> str:
     """
     known: str | None = connection.info.get(_MOMENT)
     if known is None:
-        text = now().compile(dialect=connection.dialect)
-        known = connection.info[_MOMENT] = str(connection.exec_driver_sql(f"SELECT {text}").scalar_one())
+        known = connection.info[_MOMENT] = str(connection.exec_driver_sql(_ASK_FOR_IT).scalar_one())
     return known
 
 

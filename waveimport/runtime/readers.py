@@ -153,7 +153,7 @@ class Readers:
                 started.append(_Process(recipes))
         except OSError as error:
             log.warning("no process can be started to read pages, the run reads them itself: %s", error)
-        log.debug("pages are read by %d processes beside the run", len(started))
+        log.debug("processes started to read pages beside the run: %d", len(started))
         with self._changed:
             if not self._closed:
                 self._starting += started

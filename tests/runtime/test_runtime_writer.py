@@ -17,6 +17,7 @@ from waveimport.store import batches
 from waveimport.store.batches import Claim
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes, raise_fence
 from waveimport.store.landing import Load
+from waveimport.store.schema import upgrade
 from waveimport.store.transactions import Database
 
 
@@ -257,16 +258,50 @@ def test_rows_apart_land_before_the_batch_moves_on_and_a_stalled_attempt_overwri
         _apart(world, url)
 
 
-def _apart(world: World, url: str) -> None:
-    apart = Database.open(url)
+def place_in(apart: Database) -> Place:
     target = Target("order", ORDER)
 
     def prepare(connection: Any) -> Place:
         ensure_tables(connection, [target], fence=True)
         return Place({"order": Upsert(connection, target)}, packet_bytes(connection), apart)
 
+    return apart.run(prepare)
+
+
+def test_a_page_that_is_fenced_where_its_rows_land_leaves_its_group_and_nobody_suffers(
+    lite: Database, tmp_path: Path
+) -> None:
+    upgrade(lite)
+    world = World(lite)
     one = claimed(world)
-    place = apart.run(prepare)
+    apart = Database.open(f"sqlite:///{tmp_path / 'rows.db'}")
+    writer = Writer(lite)
+    writer.prepare(place_in(apart))
+    apart.run(lambda connection: raise_fence(connection, JOB, one.batch_id, one.attempt + 1))
+    busy, go, done = threading.Event(), threading.Event(), []
+
+    def hold(connection: Any) -> None:
+        busy.set()
+        assert go.wait(30)
+
+    holding = writer.begin(hold)
+    assert busy.wait(30)
+    others = [writer.begin(lambda connection, n=n: done.append(n)) for n in range(2)]
+    fenced = writer.load(page(one, 1))
+    go.set()
+    assert isinstance(fenced.exception(30), Fenced)
+    for other in (holding, *others):
+        assert other.result(30) is None
+    assert done == [0, 1], "once each: their commit did not fail"
+    writer.close()
+    apart.close()
+    world.close()
+
+
+def _apart(world: World, url: str) -> None:
+    apart = Database.open(url)
+    one = claimed(world)
+    place = place_in(apart)
     writer = Writer(world.database)
     writer.prepare(place)
     try:

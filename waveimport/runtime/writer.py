@@ -203,16 +203,18 @@ class Writer:
             job.future.set_result(answer)
 
     def _land_apart(self, group: list[_Job]) -> None:
-        """Land the rows of a group in the destination's own database; a fenced or refused page is answered here."""
+        """Land the rows of a group in the destination's own database. A page that is fenced or refused there is told so
+        and leaves the group: what is to be committed with it has not failed."""
         place = self.place
         if place is None or place.apart is None:
             return
-        for job in group:
+        for job in list(group):
             if job.load is not None and _changes_rows(job.load):
                 try:
                     job.context.run(self._rows_apart, place, place.apart, job.load)
                 except WaveImportError as error:
-                    job.work = _raiser(error)
+                    group.remove(job)
+                    _fail(job, error)
 
     @staticmethod
     def _rows_apart(place: Place, apart: Database, load: Load) -> None:
@@ -237,13 +239,6 @@ class Writer:
 
 def _changes_rows(load: Load) -> bool:
     return bool(load.rows) or load.removal is not None
-
-
-def _raiser(error: WaveImportError) -> Work:
-    def work(connection: Any) -> Any:
-        raise error
-
-    return work
 
 
 def _fail(job: _Job, error: BaseException) -> None:

@@ -196,8 +196,9 @@ class WriteLock:
                 clock.pause(WRITE_POLL_SECONDS)
             self._held.descriptor, descriptor = descriptor, -1
         except OSError as error:
+            what = "opened" if descriptor < 0 else "taken"
             raise LockUnusable(
-                f"the write lock cannot be taken: {error.strerror or type(error).__name__}",
+                f"the write lock cannot be {what}: {error.strerror or type(error).__name__}",
                 where=str(self._path),
                 help="mend the rights of the database's folder, which must be on a local disk",
             ) from error

@@ -200,8 +200,12 @@ def main() -> None:
                                 **statements(world, made, told.slots, one),
                             }
                         )
-                        left = world.query("SELECT COUNT(*) FROM wave_batches WHERE status = 'pending'")[0][0]
-                        rows.append({**about, "what": "run", **of_a_run(world, made, left)})
+                        world.close()
+                        database.close()
+                    with made.fresh() as url:
+                        database = Database.open(url)
+                        world = world_of(database, count, told.slots)
+                        rows.append({**about, "what": "run", **of_a_run(world, made, pending)})
                         world.close()
                         database.close()
     show(rows)

@@ -191,6 +191,27 @@ def test_closing_finishes_what_was_handed_in(lite: Database) -> None:
     assert pieces(lite) == list(range(70))
 
 
+def test_what_is_begun_is_not_waited_for_and_takes_one_connection(database: Database) -> None:
+    """Fifteen requests in flight on a server that gives ten connections."""
+    upgrade(database)
+    writer = Writer(database)
+    go, used = threading.Event(), set()
+
+    def work(connection: Any) -> int:
+        assert go.wait(30)
+        used.add(id(connection.connection.dbapi_connection))
+        return len(used)
+
+    begun = [writer.begin(work) for _ in range(15)]
+    assert not any(one.done() for one in begun)
+    go.set()
+    assert [one.result(30) for one in begun] == [1] * 15
+    refused = writer.begin(lambda connection: connection.exec_driver_sql("SELECT FROM"))
+    assert isinstance(refused.exception(30), WaveImportError)
+    assert writer.begin(lambda connection: 7).result(30) == 7
+    writer.close()
+
+
 def test_what_work_raises_comes_out_of_transact(database: Database) -> None:
     writer = Writer(database)
 

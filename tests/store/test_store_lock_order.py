@@ -1,6 +1,6 @@
 """The order of locks, read off the statements: what coordinates locks the job row before it looks at anything else.
 
-SQLite, whose write lock is the whole file, has no words for it; the statements are looked at as MySQL would get them.
+SQLite, whose write lock is the whole file, has no words for it: there the job row is read first, no more.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import store_world as world
 from sqlalchemy import event
-from sqlalchemy.dialects import mysql
 from store_world import JOB
 
 from waveimport.core.waves import Trigger
@@ -32,20 +31,19 @@ COORDINATING: dict[str, Transaction] = {
 
 
 @pytest.mark.parametrize("name", COORDINATING)
-def test_what_coordinates_locks_the_job_row_before_all_else(sqlite_database: Database, name: str) -> None:
+def test_what_coordinates_locks_the_job_row_before_all_else(database: Database, name: str) -> None:
     """What was read before the lock is of the past when the lock is had."""
-    held = world.planned(sqlite_database)
+    held = world.planned(database)
     statements: list[str] = []
 
-    def record(connection: Any, statement: Any, *rest: Any) -> None:
-        text = statement if isinstance(statement, str) else str(statement.compile(dialect=mysql.dialect()))
-        statements.append(" ".join(text.split()))
+    def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        statements.append(" ".join(statement.split()))
 
-    event.listen(sqlite_database.engine, "before_execute", record)
-    sqlite_database.run(lambda connection: COORDINATING[name](connection, held))
-    event.remove(sqlite_database.engine, "before_execute", record)
+    event.listen(database.engine, "before_cursor_execute", record)
+    database.run(lambda connection: COORDINATING[name](connection, held))
+    event.remove(database.engine, "before_cursor_execute", record)
     assert "FROM import_jobs WHERE import_jobs.job_id = " in statements[0]
-    assert statements[0].endswith("FOR UPDATE")
+    assert statements[0].endswith("FOR UPDATE") is not database.is_sqlite
 
 
 def test_claims_are_made_with_a_pass_only_where_it_has_locked_no_wave(sqlite_database: Database) -> None:

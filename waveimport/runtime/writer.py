@@ -3,7 +3,8 @@
 SQLite has one writer at a time, so one thread commits what all others hand it: several pieces of work a commit, and
 results are told after the COMMIT. Where one of them raises, nothing of the group is kept and each is done again by
 itself, so that nobody suffers for another; a page that is fenced changes nothing and raises nothing. On MySQL
-coordination runs in the thread that asks, and pages are landed by a few threads with a connection each.
+coordination runs in the thread that asks, a few threads with a connection each land pages, and one more says of
+batches that they are at work: a run has as many connections however many requests are in flight.
 """
 
 import logging
@@ -63,19 +64,26 @@ class _Job:
         return len(self.load.rows) if self.load is not None else 0
 
 
+_Queue = queue.SimpleQueue[_Job | None]
+
+
 class Writer:
     """Runs transactions and lands pages; see the module. `place` is set once the destination is prepared."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.place: Place | None = None
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: _Queue = queue.SimpleQueue()
+        # On MySQL what is begun and not waited for does not stand behind the pages that land.
+        self._begun: _Queue = self._queue if database.is_sqlite else queue.SimpleQueue()
         self._held_over: _Job | None = None
         self._committed = 0.0
         self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[tuple[threading.Thread, _Queue]] = []
         if database.is_sqlite:
-            self._start(self._write_groups, "writer")
+            self._start(self._write_groups, "writer", self._queue)
+        else:
+            self._start(self._one_by_one, "starter", self._begun)
 
     def prepare(self, place: Place) -> None:
         """Tell where rows land; pages may be handed in from now on."""
@@ -84,12 +92,12 @@ class Writer:
             # A SQLite destination beside a MySQL coordination database has one writer all the same.
             lone = place.apart is not None and place.apart.is_sqlite
             for number in range(1 if lone else MYSQL_LOADERS):
-                self._start(self._load_one_by_one, f"loader-{number + 1}")
+                self._start(self._one_by_one, f"loader-{number + 1}", self._queue)
 
-    def _start(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+    def _start(self, target: Callable[[_Queue], None], name: str, jobs: _Queue) -> None:
+        thread = threading.Thread(target=target, args=(jobs,), name=name, daemon=True)
         thread.start()
-        self._threads.append(thread)
+        self._threads.append((thread, jobs))
 
     def be_patient(self, seconds: float) -> None:
         """Wait at most so long for a database that is gone, from now on; 0 for not at all."""
@@ -110,13 +118,10 @@ class Writer:
         return cast(T, self._queued(_Job(work, alone=alone)).result())
 
     def begin(self, work: Callable[[Any], T], *, prove: Callable[[Any], T | None] | None = None) -> "Future[T]":
-        """Have a transaction done as `transact` does, without waiting for it where a thread of its own does it. What is
-        handed in later comes behind it."""
-        if self.database.is_sqlite:
-            return self._queued(_Job(work))
-        done: Future[T] = Future()
-        done.set_result(self.transact(work, prove=prove))
-        return done
+        """Have a transaction done as `transact` does, without waiting. What builds on it waits for its answer."""
+        job = _Job(work, prove=prove)
+        self._begun.put(job)
+        return job.future
 
     def _queued(self, job: "_Job") -> "Future[Any]":
         self._queue.put(job)
@@ -141,29 +146,29 @@ class Writer:
         if self._closed.is_set():
             return
         self._closed.set()
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
+        for _, jobs in self._threads:
+            jobs.put(None)
+        for thread, _ in self._threads:
             thread.join(timeout=60)
 
     # --- SQLite -------------------------------------------------------------------------------------------------
 
-    def _write_groups(self) -> None:
-        while not self._write_group():
+    def _write_groups(self, jobs: _Queue) -> None:
+        while not self._write_group(jobs):
             # What came behind the commit, in which this thread held no lock, is a part of the pause.
             left = self._committed + PAUSE_SECONDS - clock.monotonic()
             if left > 0:
                 clock.pause(left)
 
-    def _write_group(self) -> bool:
+    def _write_group(self, jobs: _Queue) -> bool:
         """Wait for work, commit what is there; True when it was the last. On return no page is held any more."""
-        first, self._held_over = self._held_over or self._queue.get(), None
+        first, self._held_over = self._held_over or jobs.get(), None
         if first is None:
             return True
         group, rows, last = [first], first.rows, False
         while not first.alone and len(group) < GROUP_MOST and rows < GROUP_ROWS:
             try:
-                job = self._queue.get_nowait()
+                job = jobs.get_nowait()
             except queue.Empty:
                 break
             if job is None:
@@ -225,12 +230,11 @@ class Writer:
 
     # --- MySQL --------------------------------------------------------------------------------------------------
 
-    def _load_one_by_one(self) -> None:
-        while (job := self._queue.get()) is not None:
+    def _one_by_one(self, jobs: _Queue) -> None:
+        while (job := jobs.get()) is not None:
             place = self.place
-            assert place is not None
             try:
-                if place.apart is not None and job.load is not None and _changes_rows(job.load):
+                if place is not None and place.apart is not None and job.load is not None and _changes_rows(job.load):
                     job.context.run(self._rows_apart, place, place.apart, job.load)
                 job.future.set_result(job.context.run(self.database.run, job.work, prove=job.prove))
             except BaseException as error:

@@ -47,7 +47,7 @@ class Claim:
     row_count: int
 
 
-_CLAIMABLE = (
+_CLAIMABLE = Prepared(
     select(
         wave_batches.c.batch_id,
         wave_batches.c.record,
@@ -179,9 +179,8 @@ def claim_locked(
     connection: Connection, lease: Lease, wave_number: int, count: int, *, plans_only: bool, lease_seconds: float
 ) -> list[Claim]:
     """T3 where the caller has locked the job row, checked the token and found the job processing."""
-    rows = connection.execute(
-        _CLAIMABLE,
-        {"job": lease.job_id, "wave": wave_number, "priority": 0 if plans_only else 1, "count": count},
+    rows = _CLAIMABLE.read(
+        connection, {"job": lease.job_id, "wave": wave_number, "priority": 0 if plans_only else 1, "count": count}
     ).all()
     if not rows:
         return []

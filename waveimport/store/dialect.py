@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, DateTime, Insert, Table, Update
+from pymysql.converters import escape_item
+from sqlalchemy import BindParameter, DateTime, Insert, Select, Table, Update
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import Compiled, SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -67,27 +69,48 @@ def _after_mysql(element: Any, compiler: Any, **kw: Any) -> str:
 
 
 class Prepared:
-    """An UPDATE that every batch or pass makes, compiled once for each database and handed to the driver as it is: what
-    SQLAlchemy does for each execution takes as long as SQLite takes to do it.
+    """A statement that every batch or pass makes, compiled once for each database and handed to the driver as it is:
+    what SQLAlchemy does for each execution takes as long as SQLite takes to do it.
 
-    The values are what the driver takes: text, numbers, None.
+    The values are what the driver takes and gives: text, numbers, None. So no moment of time is selected by one.
     """
 
-    def __init__(self, statement: Update) -> None:
+    def __init__(self, statement: Update | Insert | Select[Any]) -> None:
         self._statement = statement
         self._texts: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def execute(self, connection: Connection, values: Mapping[str, object]) -> int:
         """Execute with these values by name; return how many rows were found."""
+        return self.read(connection, values).rowcount
+
+    def read(self, connection: Connection, values: Mapping[str, object]) -> CursorResult[Any]:
+        """Execute with these values by name; return what was selected."""
         name = connection.dialect.name
         if name not in self._texts:
-            on_sqlite: Dialect = sqlite.dialect(paramstyle="named")
-            compiled = self._statement.compile(
-                dialect=on_sqlite if name == "sqlite" else mysql.dialect(paramstyle="pyformat")
-            )
-            self._texts[name] = (str(compiled), dict(compiled.params))
+            self._texts[name] = self._on_sqlite() if name == "sqlite" else (self._on_mysql(), {})
         text, constants = self._texts[name]
-        return connection.exec_driver_sql(text, {**constants, **values}).rowcount
+        return connection.exec_driver_sql(text, {**constants, **values})
+
+    def _on_sqlite(self) -> tuple[str, dict[str, Any]]:
+        compiled = self._statement.compile(dialect=sqlite.dialect(paramstyle="named"))
+        return str(compiled), _constants(compiled)
+
+    def _on_mysql(self) -> str:
+        """Return the text with its constants written out: the driver quotes each value anew each time."""
+        compiled = self._statement.compile(dialect=mysql.dialect(paramstyle="pyformat"))
+        constants = {name: escape_item(value, "utf8mb4") for name, value in _constants(compiled).items()}
+        # The driver reads the text as a format once more.
+        return str(compiled).replace("%%", "%%%%") % {**{name: f"%({name})s" for name in compiled.params}, **constants}
+
+
+def _constants(compiled: Compiled) -> dict[str, Any]:
+    """Return the values that stand in a statement already, by the names of their binds."""
+    assert isinstance(compiled, SQLCompiler)
+    return {
+        name: compiled.params[name]
+        for name, bind in compiled.binds.items()
+        if not bind.required and name in compiled.params
+    }
 
 
 def upsert(connection: Connection, table: Table) -> Insert:

@@ -28,7 +28,7 @@ from waveimport.core.waves import (
 )
 from waveimport.errors import Fenced, JobCancelled, UnknownJob
 from waveimport.store import debts, journal
-from waveimport.store.dialect import now
+from waveimport.store.dialect import Prepared, now
 from waveimport.store.plans import plan_mark
 from waveimport.store.tables import import_jobs, wave_batches, wave_coordination
 from waveimport.store.watermarks import forget, keep_only, plan_spec
@@ -204,7 +204,7 @@ def create_job(connection: Connection, new: NewJob) -> Job:
     return get_job(connection, new.job_id)
 
 
-_LOCK = (
+_LOCK = Prepared(
     select(
         import_jobs.c.status, import_jobs.c.coordination_status, import_jobs.c.lease_token, import_jobs.c.lease_owner
     )
@@ -218,7 +218,7 @@ def lock_job(connection: Connection, job_id: str, token: int | None) -> tuple[Jo
 
     Raises Fenced when another holder has taken the job over, UnknownJob when it is gone. `token` None checks none.
     """
-    row = connection.execute(_LOCK, {"job": job_id}).first()
+    row = _LOCK.read(connection, {"job": job_id}).first()
     if row is None:
         raise UnknownJob(f"no job `{job_id}` is in the database", help="`waveimport jobs` lists them")
     if token is not None and row.lease_token != token:

@@ -26,13 +26,13 @@ CODE_VERSION = __version__
 KNOWN_MOST = 500
 """Situations whose row is remembered."""
 
-_BUMP = (
+_BUMP = Prepared(
     update(import_jobs)
     .where(import_jobs.c.job_id == bindparam("job"))
     .values(journal_seq=bindparam("number"), updated_at=now())
 )
-_SEQ = select(import_jobs.c.journal_seq).where(import_jobs.c.job_id == bindparam("job"))
-_MET = (
+_SEQ = Prepared(select(import_jobs.c.journal_seq).where(import_jobs.c.job_id == bindparam("job")))
+_MET = Prepared(
     select(wave_journal.c.seq)
     .where(
         wave_journal.c.job_id == bindparam("job"),
@@ -71,24 +71,26 @@ _PASSED = Prepared(
         (import_jobs.c.updated_at, now()),
     )
 )
-_PASSED_ANEW = (
+_PASSED_ANEW = Prepared(
     update(import_jobs)
     .where(import_jobs.c.job_id == bindparam("job"))
     .values(journal_seq=bindparam("number"), pass_seq=bindparam("number"), idle_passes=0, updated_at=now())
 )
-_APPEND = insert(wave_journal).values(
-    job_id=bindparam("job"),
-    seq=bindparam("seq"),
-    at=now(),
-    source=bindparam("source"),
-    token=bindparam("token"),
-    event=bindparam("event"),
-    snapshot=bindparam("snapshot"),
-    decision=bindparam("decision"),
-    note=bindparam("note"),
-    situation=bindparam("situation"),
-    decision_version=literal_column(str(DECISION_VERSION)),
-    code_version=bindparam("code_version"),
+_APPEND = Prepared(
+    insert(wave_journal).values(
+        job_id=bindparam("job"),
+        seq=bindparam("seq"),
+        at=now(),
+        source=bindparam("source"),
+        token=bindparam("token"),
+        event=bindparam("event"),
+        snapshot=bindparam("snapshot"),
+        decision=bindparam("decision"),
+        note=bindparam("note"),
+        situation=bindparam("situation"),
+        decision_version=literal_column(str(DECISION_VERSION)),
+        code_version=bindparam("code_version"),
+    )
 )
 _EVENT = insert(batch_events).values(
     job_id=bindparam("job"),
@@ -124,7 +126,7 @@ def append(
         note=note,
         situation=situation,
     )
-    connection.execute(_BUMP, {"job": job_id, "number": seq})
+    _BUMP.execute(connection, {"job": job_id, "number": seq})
     return seq
 
 
@@ -141,9 +143,9 @@ def _insert(
     situation: str | None,
 ) -> int:
     """Insert the next row and return its number, which is then to be written to the job."""
-    seq: int = connection.execute(_SEQ, {"job": job_id}).scalar_one() + 1
-    connection.execute(
-        _APPEND,
+    seq: int = _SEQ.read(connection, {"job": job_id}).scalar_one() + 1
+    _APPEND.execute(
+        connection,
         {
             "job": job_id,
             "seq": seq,
@@ -194,7 +196,7 @@ def record_pass(
         note=None,
         situation=situation,
     )
-    connection.execute(_PASSED_ANEW, {"job": job_id, "number": seq})
+    _PASSED_ANEW.execute(connection, {"job": job_id, "number": seq})
     if situation is not None:
         _remember(known, situation, seq)
     return True
@@ -210,7 +212,7 @@ def _repeat(connection: Connection, job_id: str, token: int, situation: str, kno
     number = known.get(situation)
     if number is not None and _REPEAT.execute(connection, {**binds, "number": number}) == 1:
         return number
-    found: int | None = connection.execute(_MET, {"job": job_id, "token": token, "situation": situation}).scalar()
+    found: int | None = _MET.read(connection, {"job": job_id, "token": token, "situation": situation}).scalar()
     if found is None:
         return None
     _remember(known, situation, found)

@@ -193,19 +193,20 @@ def test_closing_finishes_what_was_handed_in(lite: Database) -> None:
 
 def test_what_is_begun_is_not_waited_for_and_takes_one_connection(database: Database) -> None:
     """Fifteen requests in flight on a server that gives ten connections."""
-    upgrade(database)
     writer = Writer(database)
-    go, used = threading.Event(), set()
+    go, done = threading.Event(), []
 
     def work(connection: Any) -> int:
         assert go.wait(30)
-        used.add(id(connection.connection.dbapi_connection))
-        return len(used)
+        done.append(1)
+        pool: Any = database.engine.pool
+        return int(pool.checkedout())
 
     begun = [writer.begin(work) for _ in range(15)]
     assert not any(one.done() for one in begun)
     go.set()
     assert [one.result(30) for one in begun] == [1] * 15
+    assert len(done) == 15
     refused = writer.begin(lambda connection: connection.exec_driver_sql("SELECT FROM"))
     assert isinstance(refused.exception(30), WaveImportError)
     assert writer.begin(lambda connection: 7).result(30) == 7

@@ -23,7 +23,8 @@ from waveimport.errors import BadData, BadReply, ExitCode
 from waveimport.runtime import importer, readers
 from waveimport.runtime.readers import Readers
 from waveimport.runtime.reading import ReadPage, Recipe
-from waveimport.store.packing import Packing
+from waveimport.store import staging
+from waveimport.store.packing import Packed, Packing
 
 __all__ = ["runs"]  # a fixture
 
@@ -88,7 +89,7 @@ def at_work(recipes: dict[str, Recipe], processes: int = 1) -> Iterator[Readers]
         until = time.monotonic() + 60
         while made._starting and time.monotonic() < until:
             made._given_back(process) if (process := made._taken()) else time.sleep(0.01)
-        assert len(made._idle) == processes, "they have come up"
+        assert len(made._up) == processes, "they have come up"
         yield made
     finally:
         made.close()
@@ -96,11 +97,11 @@ def at_work(recipes: dict[str, Recipe], processes: int = 1) -> Iterator[Readers]
 
 def plain(page: ReadPage | None) -> ReadPage:
     assert page is not None
-    return replace(page, rows=page.rows.as_objects())
+    return replace(page, rows=Packed(page.rows.count, page.rows.objects()))
 
 
 def pids(of: Readers) -> list[int]:
-    return [process._process.pid for process in of._idle]
+    return [process._process.pid for process in of._up]
 
 
 def runs_still(pid: int) -> bool:
@@ -145,7 +146,7 @@ def test_what_cannot_be_read_there_is_told_as_it_is_here() -> None:
             with pytest.raises(error) as here:
                 Readers(recipes, 0).read("all", body)
             assert there.value.render() == here.value.render()
-        assert len(beside._idle) == 1, "it is of use still"
+        assert len(beside._up) == 1, "it is of use still"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
@@ -159,7 +160,7 @@ def test_a_process_that_is_gone_or_hangs_costs_one_line_and_no_page(
         os.kill(pid, how)
         for _ in range(3):
             assert plain(beside.read("all", body)) == Readers({"all": recipe()}, 0).read("all", body)
-        assert not beside._idle
+        assert not beside._up
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert not runs_still(pid), "it was ended and waited for"
 
@@ -169,7 +170,7 @@ def test_an_answer_that_is_none_is_taken_for_a_failure(monkeypatch: pytest.Monke
     with at_work({"all": recipe()}) as beside:
         monkeypatch.setattr(readers, "receive", lambda of: answer)
         assert beside.read("all", BODIES[0]).first == (1, "k1")
-        assert not beside._idle
+        assert not beside._up
 
 
 def test_who_breaks_off_between_question_and_answer_leaves_no_page_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +182,7 @@ def test_who_breaks_off_between_question_and_answer_leaves_no_page_for_another(m
             patch.setattr(readers, "receive", short_of_memory)
             with pytest.raises(MemoryError):
                 beside.read("all", BODIES[1])
-        assert not beside._idle
+        assert not beside._up
         assert beside.read("all", BODIES[0]).first == (1, "k1")
 
 
@@ -195,7 +196,7 @@ def test_a_process_that_does_not_come_up_is_given_up(
     until = time.monotonic() + 30
     while made._starting and time.monotonic() < until:
         assert made.read("all", BODIES[0]).first == (1, "k1")
-    assert (made._starting, made._idle) == ([], [])
+    assert (made._starting, made._up) == ([], [])
     assert len(caplog.records) == 1, caplog.text
 
 
@@ -342,7 +343,36 @@ def test_a_run_reads_all_its_pages_there_and_brings_the_same(
     assert runs.query("SELECT uniquekey, orderid FROM line ORDER BY uniquekey") == runs.source.rows(
         "SELECT * FROM lines ORDER BY uniquekey"
     )
-    assert at_once[0]._idle == [], "closed with the run"
+    assert at_once[0]._up == [], "closed with the run"
+
+
+def test_full_pages_land_in_sqlite_as_the_databases_that_they_came_as(
+    runs: Runs, at_once: list[Readers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In MySQL as texts; wherever, each row once, and again over themselves."""
+    hung_in: list[int] = []
+    find = staging.table_of
+
+    def table_of(connection: Any, page: Packed) -> str | None:
+        table = find(connection, page)
+        hung_in.append(page.count if table is not None else 0)
+        return table
+
+    monkeypatch.setattr(staging, "table_of", table_of)
+    runs.source.fill(range(31, 2001), lines_each=1)
+    large = replace(runs.settings.run, page_size=1000, batch_size=1000, parents_per_batch=700)
+    settings = replace(runs.settings, run=large)
+    for full in (False, True):
+        runs.source.execute("UPDATE orders SET memo = ?", f"in the import that is full: {full}")
+        assert runs(settings=settings, full=full).exit_code is ExitCode.OK
+        assert runs.query("SELECT id, memo FROM `order` ORDER BY id") == runs.source.rows(
+            "SELECT * FROM orders ORDER BY id"
+        )
+        assert runs.query("SELECT uniquekey, orderid FROM line ORDER BY uniquekey") == runs.source.rows(
+            "SELECT * FROM lines ORDER BY uniquekey"
+        )
+    assert sum(hung_in) >= (6000 if runs.settings.database.url.startswith("sqlite") else 0)
+    assert bool(hung_in) is runs.settings.database.url.startswith("sqlite")
 
 
 def test_a_run_whose_reader_is_killed_under_way_completes(runs: Runs, at_once: list[Readers]) -> None:

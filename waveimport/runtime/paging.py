@@ -76,7 +76,7 @@ class Pager:
                     removal, event = None, KEPT
                 self._steps.still_at_work(claim)
                 # Not before: of two pages of a batch one is still landing while the next waits for its turn.
-                rows = rows.as_objects()
+                rows = rows.to_land()
                 landing = self._steps.hand_in(
                     claim, spec, last, rows=rows, children=children, done=done, removal=removal, event=event
                 )

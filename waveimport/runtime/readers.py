@@ -6,6 +6,7 @@ started that read, one for each processor beside the first. Whatever goes wrong 
 by the same code.
 """
 
+import contextlib
 import logging
 import os
 import pickle
@@ -31,6 +32,8 @@ WINDOW_PAGES = 16
 WORTH = 0.1
 """Of the time that passes, how much reading must take for processes to be started."""
 END_SECONDS = 2.0
+QUESTIONS_MOST = 2
+"""Pages that a process has at once: while the answer to one is taken in here, it reads the next."""
 ANSWER_SECONDS = 60.0
 """A page takes milliseconds; a process that takes so long is stopped or starved, and is given up."""
 
@@ -52,8 +55,7 @@ class Readers:
         self._processes = processes if _can_start() else 0
         self._changed = threading.Condition()
         self._starting: list[_Process] = []
-        self._idle: list[_Process] = []
-        self._busy = 0
+        self._up: list[_Process] = []
         self.started = self._closed = False
         self._window_began = clock.monotonic()
         self._window_pages = 0
@@ -96,38 +98,41 @@ class Readers:
         """End the processes."""
         with self._changed:
             self._closed = True
-            processes = [*self._starting, *self._idle]
-            self._starting, self._idle = [], []
+            # One that is at work is ended by the last that it has given its answer.
+            processes = [*self._starting, *(process for process in self._up if not process.asked)]
+            self._starting, self._up = [], []
             self._changed.notify_all()
         for process in processes:
             process.close()
 
     def _taken(self) -> "_Process | None":
-        """Return a process that has nothing to do, after waiting for one where all are at work; None where there is
-        none to wait for."""
+        """Return the process that has the least to do, after waiting where all have enough; None where there is none
+        to wait for."""
         with self._changed:
             for process in list(self._starting):
                 if not process.failed and process.is_ready():
                     self._starting.remove(process)
-                    self._idle.append(process)
+                    self._up.append(process)
                 elif process.failed:
                     self._starting.remove(process)
                     process.close()
-            while not self._idle:
-                if not self._busy:
-                    return None
+            while useful := [process for process in self._up if not process.failed]:
+                process = min(useful, key=lambda one: one.asked)
+                if process.asked < QUESTIONS_MOST:
+                    process.asked += 1
+                    return process
                 self._changed.wait()
-            self._busy += 1
-            return self._idle.pop()
+            return None
 
     def _given_back(self, process: "_Process") -> None:
         with self._changed:
-            self._busy -= 1
-            kept = not process.failed and not self._closed
-            if kept:
-                self._idle.append(process)
+            process.asked -= 1
+            useless = process.failed or self._closed
+            if useless and process in self._up:
+                self._up.remove(process)
+            ended = useless and not process.asked
             self._changed.notify_all()
-        if not kept:
+        if ended:
             process.close()
 
     def _count(self, seconds: float) -> None:
@@ -163,12 +168,17 @@ class Readers:
 
 
 class _Process:
-    """A process that reads pages, one at a time. `failed` once it is of no more use, which is told once."""
+    """A process that reads pages, one after the other. `asked` is how many it has. `failed` once it is of no more use,
+    which is told once."""
 
     def __init__(self, recipes: bytes) -> None:
         """Start it. Raises OSError."""
         self.failed = False
+        self.asked = 0
+        self._told = False
         self._serial = 0
+        self._asking = threading.Lock()
+        self._listening = threading.Lock()
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -209,25 +219,44 @@ class _Process:
             self._socket.settimeout(ANSWER_SECONDS)
 
     def read(self, number: int, body: bytes) -> ReadPage | None:
-        """Return the page that a reply holds, None where it cannot be read there."""
-        self._serial += 1
-        # Until the answer is here whole: who breaks off in between must not be given another's page.
-        self.failed = True
+        """Return the page that a reply holds, None where it cannot be read there. Threads may ask at once."""
+        done = False
         try:
-            send(self._socket, self._serial, body, number)
-            serial, _, page = receive(self._socket)
-            if serial != self._serial:
-                raise EOFError("it answers something else than it was asked")
-            read = decode(page) if page else None
+            with self._asking:
+                if self.failed:
+                    return None
+                self._serial += 1
+                serial = self._serial
+                send(self._socket, serial, body, number)
+                # Answers come in the order of the questions: who has asked is the next to listen.
+                self._listening.acquire()
+            try:
+                if self.failed:
+                    return None
+                answered, _, page = receive(self._socket)
+                if answered != serial:
+                    raise EOFError("it answers something else than it was asked")
+                done = True
+            finally:
+                # Before another listens: who breaks off in between must not leave it a page that is not its own.
+                self.failed = self.failed or not done
+                self._listening.release()
+            return decode(page) if page else None
         except (OSError, EOFError, msgspec.MsgspecError) as fault:
             self._fail(fault)
             return None
-        self.failed = False
-        return read
+        finally:
+            self.failed = self.failed or not done
 
     def _fail(self, fault: Exception) -> None:
         self.failed = True
-        log.warning("a process that read pages is of no more use, the run reads them itself: %s", fault or repr(fault))
+        if not self._told:
+            self._told = True
+            log.warning(
+                "a process that read pages is of no more use, the run reads them itself: %s", fault or repr(fault)
+            )
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # who listens still need not wait for it
 
     def close(self) -> None:
         """End it, at once where it does not end by itself."""

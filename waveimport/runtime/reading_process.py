@@ -9,13 +9,15 @@ import contextlib
 import pickle
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from waveimport.runtime.garbage import collected_rarely
 from waveimport.runtime.reading import Reading, ReadPage, Recipe
+from waveimport.store.packing import Packed
+from waveimport.store.staging import stager_of
 
 HEAD = struct.Struct("<QII")
 """Before each message: its serial number, which the answer bears too; the recipe's (0 in answers); how many bytes
@@ -26,9 +28,9 @@ SOCKET_BYTES = 1 << 20
 _page_of = msgspec.msgpack.Decoder(ReadPage).decode
 
 
-def encode(page: ReadPage) -> bytes:
-    """Return a page as it is sent."""
-    return msgspec.msgpack.encode(replace(page, rows=page.rows.as_bytes()))
+def encode(page: ReadPage, stage: Callable[[Packed], Packed] = Packed.as_bytes) -> bytes:
+    """Return a page as it is sent, its rows as `stage` makes them."""
+    return msgspec.msgpack.encode(replace(page, rows=stage(page.rows)))
 
 
 def decode(message: bytes | bytearray) -> ReadPage:
@@ -65,12 +67,13 @@ def serve(run: socket.socket) -> None:
     """Read pages until the run has ended."""
     serial, _, recipes = receive(run)
     wanted: Sequence[Recipe] = pickle.loads(recipes)
-    readings = [Reading(recipe) for recipe in wanted]
+    readings = [(Reading(recipe), stager_of(recipe.packing)) for recipe in wanted]
     send(run, serial, READY)
     while True:
         serial, recipe, body = receive(run)
         try:
-            page = encode(readings[recipe].read(bytes(body)))
+            reading, stage = readings[recipe]
+            page = encode(reading.read(bytes(body)), stage)
         except Exception:
             page = b""  # whatever it is, the run meets it by the same code
         send(run, serial, page)

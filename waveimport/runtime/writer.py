@@ -10,17 +10,20 @@ batches that they are at work: a run has as many connections however many reques
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from waveimport.core.rows import Row
 from waveimport.errors import DatabaseDown, DiskFull, Fenced, WaveImportError
 from waveimport.runtime import clock
 from waveimport.store.destination import Upsert
 from waveimport.store.landing import Load, land, land_rows_apart, landed
+from waveimport.store.packing import Packed
 from waveimport.store.removal import Remover
+from waveimport.store.staging import lay_out
 from waveimport.store.transactions import Database
 
 log = logging.getLogger(__name__)
@@ -60,8 +63,8 @@ class _Job:
     context: Context = field(default_factory=copy_context)
 
     @property
-    def rows(self) -> int:
-        return len(self.load.rows) if self.load is not None else 0
+    def page(self) -> Sequence[Row] | Packed:
+        return self.load.rows if self.load is not None else ()
 
 
 _Queue = queue.SimpleQueue[_Job | None]
@@ -165,7 +168,7 @@ class Writer:
         first, self._held_over = self._held_over or jobs.get(), None
         if first is None:
             return True
-        group, rows, last = [first], first.rows, False
+        group, rows, last = [first], len(first.page), False
         while not first.alone and len(group) < GROUP_MOST and rows < GROUP_ROWS:
             try:
                 job = jobs.get_nowait()
@@ -178,7 +181,7 @@ class Writer:
                 self._held_over = job
                 break
             group.append(job)
-            rows += job.rows
+            rows += len(job.page)
         self._commit(group)
         return last
 
@@ -193,7 +196,7 @@ class Writer:
 
         try:
             self._land_apart(group)
-            self.database.run(work)
+            self.database.run(work, before=lambda connection: lay_out(connection, [job.page for job in group]))
             self._committed = clock.monotonic()
         except BaseException as error:
             if len(group) > 1 and not isinstance(error, DatabaseDown | DiskFull):
@@ -225,7 +228,11 @@ class Writer:
     def _rows_apart(place: Place, apart: Database, load: Load) -> None:
         upsert = place.upserts[load.claim.record]
         remover = place.removers.get(load.claim.record)
-        if not apart.run(lambda connection: land_rows_apart(connection, load, upsert, place.packet_bytes, remover)):
+        landed_there = apart.run(
+            lambda connection: land_rows_apart(connection, load, upsert, place.packet_bytes, remover),
+            before=lambda connection: lay_out(connection, [load.rows]),
+        )
+        if not landed_there:
             raise Fenced(f"batch {load.claim.batch_id} was taken over")
 
     # --- MySQL --------------------------------------------------------------------------------------------------

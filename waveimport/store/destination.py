@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from waveimport.core.rows import Row
 from waveimport.core.settings import Column, ColumnKind, Deletes, RecordSettings
-from waveimport.errors import BadData, KeyTooWide, TableClash
+from waveimport.errors import BadData, DatabaseError, KeyTooWide, TableClash
+from waveimport.store import staging
 from waveimport.store.dialect import now, upsert
 from waveimport.store.existing import Wanted, check_existing
 from waveimport.store.packing import Packed, Packing
@@ -365,6 +366,8 @@ class Upsert:
             conflict = ", ".join(quote(connection, name) for name in target.key_targets)
             pairs = ", ".join(f"{name} = excluded.{name}" for name in updates)
             self._tail = f" ON CONFLICT ({conflict}) DO UPDATE SET {pairs}{revived}"
+            staged = ", ".join(staging.columns(self._width))
+            self._from_staged = f"{self._head.removesuffix('VALUES ')}SELECT ?1, ?2, {staged} FROM "
         self._row = f"(?1, ?2, {', '.join('?' * self._width)})"
         self._chunk = max(1, min(ROWS_A_STATEMENT, (SQLITE_VARIABLES - 2) // max(1, self._width)))
         self._statements: dict[int, str] = {}
@@ -396,6 +399,14 @@ class Upsert:
 
     def _execute_sqlite(self, connection: Connection, packed: Packed, job_id: str) -> None:
         clock = moment(connection)
+        page = staging.table_of(connection, packed)
+        if page is not None:
+            # Without its WHERE the ON of ON CONFLICT would be that of a join.
+            statement = f"{self._from_staged}{page} WHERE true{self._tail}"
+            done = connection.exec_driver_sql(statement, (job_id, clock))
+            if done.rowcount != packed.count:
+                raise DatabaseError(f"{done.rowcount} of {packed.count} rows of a page came to `{self.target.table}`")
+            return
         start, width, parts = 0, self._width, packed.objects()
         while start < packed.count:
             size = self._size(packed.count - start)

@@ -4,6 +4,8 @@ This is most of what landing costs the processor, and it needs the rows alone: s
 transaction waits for it. Nothing here knows of connections, and SQLAlchemy is not imported.
 """
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,25 +15,32 @@ import msgspec
 from waveimport.core.rows import Row, Rows
 from waveimport.core.settings_types import ColumnKind, RecordSettings
 
+STAGED = "waveimport_page"
+"""The table of a page that is a database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """So many rows, packed: the `parts` are their values, row by row, or one text each; as MessagePack where they came
-    from another process, which takes a tenth of the memory while they wait for their turn."""
+    """So many rows, packed: the `parts` are their values, row by row, or one text each; as bytes where they came from
+    another process, which takes a tenth of the memory while they wait for their turn: as MessagePack or, where it
+    `is_database`, as `store.staging` has it."""
 
     count: int
     parts: tuple[Any, ...] | bytes
+    is_database: bool = False
 
     def __len__(self) -> int:
         return self.count
 
     def objects(self) -> tuple[Any, ...]:
-        """Return the parts as objects."""
-        return _parts_of(self.parts) if isinstance(self.parts, bytes) else self.parts
+        """Return the parts as objects. Raises ValueError where they cannot be read from the bytes."""
+        if not isinstance(self.parts, bytes):
+            return self.parts
+        return _values_of(self.parts) if self.is_database else _parts_of(self.parts)
 
-    def as_objects(self) -> "Packed":
-        """Return the same rows, their parts as objects."""
-        return Packed(self.count, self.objects()) if isinstance(self.parts, bytes) else self
+    def to_land(self) -> "Packed":
+        """Return the same rows as a statement takes them: a database as it is, all else as objects."""
+        return self if self.is_database or isinstance(self.parts, tuple) else Packed(self.count, self.objects())
 
     def as_bytes(self) -> "Packed":
         """Return the same rows as they go from process to process."""
@@ -39,6 +48,20 @@ class Packed:
 
 
 _parts_of = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
+
+
+def _values_of(database: bytes) -> tuple[Any, ...]:
+    """Return the values of a staged page, row by row. Raises ValueError where it is none."""
+    # Needed where a page could not be hung in beside its destination, which is hardly ever.
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.deserialize(database)
+            rows = connection.execute(f"SELECT * FROM {STAGED} ORDER BY rowid").fetchall()
+        except sqlite3.Error as error:
+            raise ValueError(f"this is no page: {error}") from None
+    return tuple(itertools.chain.from_iterable(rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,15 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
-    def run(self, work: Callable[[Connection], T], *, prove: Callable[[Connection], T | None] | None = None) -> T:
-        """Run `work` in one transaction and return what it returned, once its COMMIT is durable.
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        prove: Callable[[Connection], T | None] | None = None,
+        before: Callable[[Connection], None] = lambda connection: None,
+    ) -> T:
+        """Run `work` in one transaction and return what it returned, once its COMMIT is durable. `before` is called
+        each time before the transaction begins.
 
         Raises what `work` raises (rolled back); DatabaseDown, DiskFull, BadData or DatabaseError for the database's
         own errors, rolled back or, for DatabaseDown, with the outcome of a COMMIT unknown.
@@ -139,6 +146,7 @@ class Database:
             committing = False
             try:
                 with self.write_lock, self.engine.connect() as connection:
+                    before(connection)
                     transaction = connection.begin()
                     try:
                         if doubt and prove is not None:

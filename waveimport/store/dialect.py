@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pymysql.converters import escape_item
 from sqlalchemy import BindParameter, DateTime, Insert, Select, Table, Update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Connection, CursorResult
@@ -97,6 +96,9 @@ class Prepared:
 
     def _on_mysql(self) -> str:
         """Return the text with its constants written out: the driver quotes each value anew each time."""
+        # Not a part of every command's start.
+        from pymysql.converters import escape_item
+
         compiled = self._statement.compile(dialect=mysql.dialect(paramstyle="pyformat"))
         constants = {name: escape_item(value, "utf8mb4") for name, value in _constants(compiled).items()}
         # The driver reads the text as a format once more.

@@ -388,8 +388,8 @@ def _ending(outcome: Outcome) -> str | None:
 def _batches_at_work(client: SuiteQLClient, *, fast: bool) -> int:
     """Return how many batches keep every request slot in use: one that waits to ask again leaves its slot to another,
     and so does one whose last page is landing, which takes a hundredth of the time or a tenth. Where the source is
-    `fast` landing takes as long as asking, and as many pages again share a commit."""
-    return client.limit + client.pausing + 1 + client.limit // 5 + (client.limit if fast else 0)
+    `fast` landing takes as long as asking, and as many pages again share a commit, a few even of one slot."""
+    return client.limit + client.pausing + 1 + client.limit // 5 + (max(client.limit, 4) if fast else 0)
 
 
 def _blame_the_clock(refusal: LoginRefused, ahead_seconds: float | None) -> None:

@@ -5,15 +5,19 @@
     python tests/bench/torture.py --kills 200 --server-kills 40 mysql       # a server of its own, killed too
 
 Each round imports the whole account anew. Three runs are started, as a cron, a retry and a watchdog that fire at once
-would; each is killed by SIGKILL at a moment of its own, and so on until the round has had its kills. Then a plain `run`
-must complete the job, and every table is compared with the source row by row, `check --data` is asked, and the
-coordination tables are. Nothing is done by hand in between. Prints one line a round, and the sum as a table.
+would; each is killed by SIGKILL at a moment of its own, often what reads its pages before it, and so on until the round
+has had its kills. Then a plain `run` must complete the job, and every table is compared with the source row by row,
+`check --data` is asked, and the coordination tables are. Nothing is done by hand in between. Prints one line a round,
+and the sum as a table.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import random
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +25,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -47,7 +52,7 @@ class Torture:
         self.chance = chance
         self.longest = longest
         self.endings: Counter[str] = Counter()
-        self.kills = self.rounds = self.rows = self.lost = self.twice = 0
+        self.readers = self.kills = self.rounds = self.rows = self.lost = self.twice = 0
 
     def round(self, kills: int) -> None:
         """Kill until the round has had so many, then let one run finish and compare."""
@@ -55,12 +60,15 @@ class Torture:
         while had < kills:
             runs = [self.project.start("run", "--trigger", trigger) for trigger in TRIGGERS]
             born = time.monotonic()
-            # Each dies at a moment of its own, the last at the latest.
-            for run, moment in sorted(
-                ((run, self.chance.uniform(0.2, self.longest)) for run in runs), key=lambda pair: pair[1]
-            ):
+            # Each dies at a moment of its own, the last at the latest; what reads for a run often dies before it.
+            deaths = [(self.chance.uniform(0.2, self.longest), run.kill) for run in runs]
+            deaths += [
+                (moment * self.chance.random(), partial(self.kill_readers, run))
+                for (moment, _), run in zip(deaths, runs, strict=True)
+            ]
+            for moment, kill in sorted(deaths, key=lambda pair: pair[0]):
                 time.sleep(max(0.0, born + moment - time.monotonic()))  # the moment is what is drawn
-                run.kill()
+                kill()
             for run in runs:
                 _, err = run.communicate()
                 assert run.returncode in ENDINGS, f"a run ended with {run.returncode}:\n{err}"
@@ -76,6 +84,14 @@ class Torture:
         assert checked.returncode == 0, checked.stdout
         self.rounds += 1
         print(f"{self.kills} kills: {self.rows:,} rows, {self.lost} lost, {self.twice} twice", flush=True)
+
+    def kill_readers(self, run: subprocess.Popen[str]) -> None:
+        """Kill the processes that read pages for a run, where it has started any."""
+        for task in Path(f"/proc/{run.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                for child in task.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+                    self.readers += 1
 
     def finish(self) -> None:
         """Run as cron does, until the job is completed; a run that finds no server leaves it to the next."""
@@ -144,7 +160,7 @@ def main() -> None:
                 killed_now_and_then(server, options.server_kills, random.Random(options.seed), quiet)
             )
         netsuite = stack.enter_context(served(folder / "account.sqlite", options.scale))
-        project = Project(folder, url, netsuite, run="lease_seconds = 5\nbatch_size = 400\nparents_per_batch = 100")
+        project = Project(folder, url, netsuite, run="lease_seconds = 5\nbatch_size = 2000\nparents_per_batch = 200")
         torture = Torture(project, folder / "account.sqlite", chance, options.longest, quiet)
         began = time.monotonic()
         while torture.kills < options.kills:
@@ -152,6 +168,7 @@ def main() -> None:
         seconds = time.monotonic() - began
     print(f"rounds        {torture.rounds:6}")
     print(f"kills         {torture.kills:6}   ({torture.kills / seconds * 60:.0f} a minute)")
+    print(f"readers       {torture.readers:6}   killed beside")
     print(f"server kills  {killed[0]:6}")
     print(f"rows lost     {torture.lost:6}")
     print(f"rows twice    {torture.twice:6}")

@@ -196,7 +196,8 @@ class Writer:
 
         try:
             self._land_apart(group)
-            self.database.run(work, before=lambda connection: lay_out(connection, [job.page for job in group]))
+            here = [] if self.place is None or self.place.apart is not None else [job.page for job in group]
+            self.database.run(work, before=lambda connection: lay_out(connection, here))
             self._committed = clock.monotonic()
         except BaseException as error:
             if len(group) > 1 and not isinstance(error, DatabaseDown | DiskFull):

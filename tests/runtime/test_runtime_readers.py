@@ -248,6 +248,21 @@ def test_threads_share_processes_and_each_gets_its_own_page() -> None:
         assert [page.first for page in pages] == [(1 + 1000 * number, f"k{1 + 1000 * number}") for number in range(40)]
 
 
+def test_a_process_has_its_next_question_before_its_answer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "ANSWER_SECONDS", 30.0)
+    with at_work({"all": recipe()}) as beside, ThreadPoolExecutor(3) as pool:
+        (process,) = beside._up
+        os.kill(process._process.pid, signal.SIGSTOP)
+        asked = [pool.submit(beside.read, "all", reply(NAMES, rows(first, 50), 50)) for first in (1, 101, 201)]
+        until = time.monotonic() + 10
+        while process._serial < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert (process._serial, process.asked) == (2, 2), "the third waits for one of them"
+        os.kill(process._process.pid, signal.SIGCONT)
+        assert [one.result(30).first for one in asked] == [(first, f"k{first}") for first in (1, 101, 201)]
+        assert (process._serial, process.asked, process.failed) == (3, 0, False)
+
+
 def test_who_waits_for_a_process_reads_here_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "ANSWER_SECONDS", 1.0)
     with at_work({"all": recipe()}) as beside, ThreadPoolExecutor(4) as pool:

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from waveimport.store import batches
 from waveimport.store.batches import Claim
 from waveimport.store.destination import Target, Upsert, ensure_tables, packet_bytes, raise_fence
 from waveimport.store.landing import Load
+from waveimport.store.packing import Packed, Packing
 from waveimport.store.schema import upgrade
+from waveimport.store.staging import stager_of
 from waveimport.store.transactions import Database
 
 
@@ -260,6 +264,34 @@ def test_a_page_is_there_for_everyone_when_it_is_told(world: World) -> None:
     assert world.orders() == [1, 2]
     assert world.writer.load(page(one, 3, done=True)).result() is True
     assert world.statuses(1) == {"completed": 2}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_pages_that_came_as_databases_and_share_a_commit_land_each_its_own_rows(
+    lite: Database, tmp_path: Path, apart: bool
+) -> None:
+    upgrade(lite)
+    world = World(lite)
+    one = claimed(world)
+    stage = stager_of(Packing.of(ORDER, mysql=False))
+    writer = Writer(lite)
+    rows = Database.open(f"sqlite:///{tmp_path / 'rows.db'}") if apart else lite
+    writer.prepare(place_in(rows) if apart else replace(place_in(lite), apart=None))
+    go = threading.Event()
+    held = writer.begin(lambda connection: go.wait(30))
+    full = [range(first, first + 1000) for first in (1, 1001, 2001)]
+    loads = [page(one, *keys) for keys in full]
+    staged = [replace(load, rows=stage(Packed(1000, tuple(chain(*load.rows))))) for load in loads]
+    answers = [writer.load(load) for load in [*staged, page(one, 3001, 3002, done=True)]]
+    go.set()
+    assert [answer.result(30) for answer in (held, *answers)] == [True] * 5
+    found = rows.run(
+        lambda connection: [tuple(row) for row in connection.execute(text("SELECT id, memo FROM `order`"))]
+    )
+    assert sorted(found) == [(key, f"memo {key}") for key in range(1, 3003)]
+    writer.close()
+    rows.close()
+    world.close()
 
 
 def test_a_fenced_page_is_answered_false_and_leaves_no_row(world: World) -> None:

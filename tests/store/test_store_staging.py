@@ -1,6 +1,8 @@
 """Pages that land as databases: the same rows as by binding their values, whatever becomes of the pages."""
 
+import contextlib
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,8 +151,34 @@ def test_a_row_that_a_trigger_drops_is_dropped_either_way(sqlite_database: Datab
         "CREATE TRIGGER no BEFORE INSERT ON thing WHEN NEW.id = 77 BEGIN SELECT RAISE(IGNORE); END",
     )
     for page in (packed(many()), Stager(len(NAMES)).stage(packed(many()))):
+        world.execute(sqlite_database, "DELETE FROM thing")
         put(sqlite_database, into, page)
         assert len(landed(sqlite_database)) == ROWS_LEAST - 1
+
+
+def test_into_a_file_of_another_encoding_pages_land_by_their_values(tmp_path: Path) -> None:
+    """SQLite reads no databases together whose texts are written in different ways."""
+    file = tmp_path / "utf16.db"
+    with contextlib.closing(sqlite3.connect(file)) as plain:
+        plain.execute("PRAGMA encoding = 'UTF-16'")
+        plain.execute("CREATE TABLE other (n INTEGER)")
+    database = Database.open(f"sqlite:///{file}")
+    into = made(database, target(*NAMES))
+    assert "SELECT" not in put(database, into, Stager(len(NAMES)).stage(packed(many())))[-1]
+    assert [row[: len(NAMES)] for row in landed(database)] == brought(many())
+    database.close()
+
+
+@pytest.mark.parametrize("damage", [lambda image: b"no database" * 500, lambda image: image[:5000]])
+def test_a_page_that_cannot_be_read_spoils_nothing_beside_it(sqlite_database: Database, damage: Any) -> None:
+    into = made(sqlite_database, target(*NAMES))
+    page = Stager(len(NAMES)).stage(packed(many()))
+    bad = Packed(page.count, damage(page.parts), is_database=True)
+    with pytest.raises(ValueError, match="no page"):
+        put(sqlite_database, into, bad)
+    assert put(sqlite_database, into, packed(many(5000, 3)))
+    assert "SELECT" in put(sqlite_database, into, page)[-1]
+    assert len(landed(sqlite_database)) == ROWS_LEAST + 3
 
 
 def test_few_rows_and_those_for_mysql_go_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ class Writer:
                 clock.pause(left)
 
     def _write_group(self, jobs: _Queue) -> bool:
-        """Wait for work, commit what is there; True when it was the last. On return no page is held any more."""
+        """Wait for work, commit what is there; True when it was the last. On return no page is held here any more."""
         first, self._held_over = self._held_over or jobs.get(), None
         if first is None:
             return True

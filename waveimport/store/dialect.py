@@ -100,7 +100,9 @@ class Prepared:
         from pymysql.converters import escape_item
 
         compiled = self._statement.compile(dialect=mysql.dialect(paramstyle="pyformat"))
-        constants = {name: escape_item(value, "utf8mb4") for name, value in _constants(compiled).items()}
+        constants = {
+            name: str(escape_item(value, "utf8mb4")).replace("%", "%%") for name, value in _constants(compiled).items()
+        }
         # The driver reads the text as a format once more.
         return str(compiled).replace("%%", "%%%%") % {**{name: f"%({name})s" for name in compiled.params}, **constants}
 

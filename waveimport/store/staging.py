@@ -3,7 +3,8 @@
 The values of a statement are bound one by one under Python's lock: half of what an upsert costs the writer, and all
 other threads of the run wait meanwhile. So a process that reads pages puts the rows of each into a database in its
 memory and sends that as it is (sqlite3_serialize). The writer hangs it in beside the destination (sqlite3_deserialize),
-and one INSERT … SELECT upserts its rows inside SQLite, without the lock. Nothing of it is ever on a disk.
+and one INSERT … SELECT upserts its rows inside SQLite, without the lock. What was hung in last stays in memory, ten
+pages at most, until others take its place.
 
 No column of the staged table has a type, so that a value goes through unchanged and the destination's table makes of it
 what it would have made of the value bound.
@@ -89,16 +90,28 @@ def lay_out(connection: Any, pages: Sequence[Sequence[Row] | Packed]) -> None:
             for number in range(slots):
                 driver.execute(f"ATTACH ':memory:' AS {_schema(number)}")
     connection.info[_LAID_OUT] = laid_out
-    with contextlib.suppress(sqlite3.Error, MemoryError):
-        for number, page in enumerate(staged[:slots]):
-            assert isinstance(page.parts, bytes)
+    for number, page in enumerate(staged[:slots]):
+        assert isinstance(page.parts, bytes)
+        try:
             driver.deserialize(page.parts, name=_schema(number))
-            laid_out.append(page)
+            # Only now are the bytes looked at; one database that cannot be read fails every statement beside it.
+            (count,) = driver.execute(f"SELECT COUNT(*) FROM {_schema(number)}.{STAGED}").fetchone()
+        except (sqlite3.Error, MemoryError):
+            count = None
+        if count != page.count:
+            with contextlib.suppress(sqlite3.Error):
+                driver.execute(f"DETACH {_schema(number)}")
+                driver.execute(f"ATTACH ':memory:' AS {_schema(number)}")
+            return
+        laid_out.append(page)
 
 
 def slots_of(driver: sqlite3.Connection) -> int:
-    """Return how many pages can be hung in at a connection at once."""
-    return min(SLOTS_MOST, driver.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED)) if _is_possible() else 0
+    """Return how many pages can be hung in at a connection at once: none beside a database that is not in UTF-8, as
+    those that SQLite is to read together must have one encoding."""
+    if not _is_possible() or driver.execute("PRAGMA main.encoding").fetchone() != ("UTF-8",):
+        return 0
+    return min(SLOTS_MOST, driver.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED))
 
 
 def _schema(number: int) -> str:

@@ -306,7 +306,7 @@ class Server:
             found, status = Answer([json.dumps({"title": str(why)}).encode()]), b"400 Bad Request"
         if self._latency:
             drawn = self._drawn(sql)
-            time.sleep(max(0.0, began + drawn - time.monotonic()))
+            time.sleep(max(0.0, began + drawn - time.monotonic()))  # the latency that was asked for
             self.asked.append(
                 {"began": began, "ended": time.monotonic(), "drawn": drawn, "table": found.table, **found.facts}
             )

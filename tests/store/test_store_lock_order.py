@@ -46,6 +46,12 @@ def test_what_coordinates_locks_the_job_row_before_all_else(database: Database, 
     assert statements[0].endswith("FOR UPDATE") is not database.is_sqlite
 
 
+def test_mysql_is_asked_for_the_locks() -> None:
+    """On a machine without a server too."""
+    assert jobs._LOCK._on_mysql().endswith("FOR UPDATE")
+    assert batches._CLAIMABLE._on_mysql().endswith("FOR UPDATE SKIP LOCKED")
+
+
 def test_claims_are_made_with_a_pass_only_where_it_has_locked_no_wave(sqlite_database: Database) -> None:
     """Job, wave, batch is not the order of a landing, which has its batch before it wants the wave."""
     held = world.leased(sqlite_database)

@@ -112,21 +112,39 @@ def test_a_page_that_was_not_hung_in_or_no_more_lands_by_its_values(sqlite_datab
 
 
 def test_a_transaction_that_is_run_again_hangs_its_pages_in_again(sqlite_database: Database) -> None:
+    """Also where it gets another connection."""
     into = made(sqlite_database, target(*NAMES))
     page = Stager(len(NAMES)).stage(packed(many()))
-    runs: list[int] = []
+    tables: list[str | None] = []
 
     def work(connection: Any) -> None:
+        tables.append(staging.table_of(connection, page))
         Upsert(connection, into).execute(connection, page, job_id=world.JOB, packet_bytes=1 << 30)
-        runs.append(1)
-        if len(runs) < 3:
+        if len(tables) < 3:
+            connection.invalidate()
             busy = sqlite3.OperationalError("database is locked")
             busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
             raise OperationalError("", None, busy)
 
     sqlite_database.run(work, before=lambda connection: lay_out(connection, [page]))
-    assert len(runs) == 3
+    assert tables == ["page0.waveimport_page"] * 3
     assert [row[: len(NAMES)] for row in landed(sqlite_database)] == brought(many())
+
+
+def test_what_has_landed_is_taken_out_with_the_next_commit(sqlite_database: Database) -> None:
+    into = made(sqlite_database, target(*NAMES))
+    stager = Stager(len(NAMES))
+    pages = [stager.stage(packed(many(1 + at * ROWS_LEAST))) for at in range(3)]
+    put(sqlite_database, into, *pages)
+
+    def hanging(connection: Any) -> list[int]:
+        driver = connection.connection.driver_connection
+        return [len(driver.serialize(name=f"page{number}")) for number in range(3)]
+
+    assert min(sqlite_database.run(hanging)) > 20_000
+    assert max(sqlite_database.run(hanging, before=lambda connection: lay_out(connection, pages[:1]))[1:]) < 10_000
+    assert max(sqlite_database.run(hanging, before=lambda connection: lay_out(connection, []))) < 10_000
+    assert "SELECT" in put(sqlite_database, into, *pages)[-1]
 
 
 def test_a_row_that_the_table_refuses_is_told_as_it_is_by_its_values(sqlite_database: Database) -> None:
@@ -207,11 +225,12 @@ def test_where_nothing_can_be_hung_in_pages_land_by_their_values(
     assert [row[: len(NAMES)] for row in landed(sqlite_database)] == brought(many())
 
 
-def test_the_destination_may_have_a_table_of_the_name_of_a_staged_one(sqlite_database: Database) -> None:
-    into = made(sqlite_database, target("id", "memo", table="page0"))
+@pytest.mark.parametrize("name", ["page0", "waveimport_page"])
+def test_the_destination_may_have_a_table_of_the_name_of_a_staged_one(sqlite_database: Database, name: str) -> None:
+    into = made(sqlite_database, target("id", "memo", table=name))
     rows = [(number, str(number)) for number in range(ROWS_LEAST)]
-    put(sqlite_database, into, Stager(2).stage(packed(rows)))
-    assert world.query(sqlite_database, "SELECT id, memo FROM page0 ORDER BY id") == rows
+    assert "SELECT" in put(sqlite_database, into, Stager(2).stage(packed(rows)))[-1]
+    assert world.query(sqlite_database, f"SELECT id, memo FROM main.{name} ORDER BY id") == rows
 
 
 def test_a_key_of_text_is_upserted_by_its_own_order(sqlite_database: Database) -> None:

@@ -28,7 +28,7 @@ SOCKET_BYTES = 1 << 20
 _page_of = msgspec.msgpack.Decoder(ReadPage).decode
 
 
-def encode(page: ReadPage, stage: Callable[[Packed], Packed] = Packed.as_bytes) -> bytes:
+def encode(page: ReadPage, stage: Callable[[Packed], Packed]) -> bytes:
     """Return a page as it is sent, its rows as `stage` makes them."""
     return msgspec.msgpack.encode(replace(page, rows=stage(page.rows)))
 

@@ -110,6 +110,7 @@ class Prepared:
 def _constants(compiled: Compiled) -> dict[str, Any]:
     """Return the values that stand in a statement already, by the names of their binds."""
     assert isinstance(compiled, SQLCompiler)
+    assert "POSTCOMPILE" not in str(compiled), "what is written out at each execution only cannot be prepared"
     return {
         name: compiled.params[name]
         for name, bind in compiled.binds.items()

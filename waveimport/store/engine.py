@@ -203,7 +203,8 @@ def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:
     def prepare(connection: Any, record: Any) -> None:
         settings = f"SET SESSION time_zone = '+00:00', sql_mode = '{MYSQL_SQL_MODE}', innodb_lock_wait_timeout = 20"
         with connection.cursor() as cursor:
-            if _is_mariadb(connection, cursor):
+            cursor.execute("SELECT VERSION()")
+            if "mariadb" in str(cursor.fetchone()[0]).lower():
                 # A holder that hangs inside a transaction must not hold the job row for ever.
                 settings += ", idle_transaction_timeout = 30"
             cursor.execute(settings)
@@ -211,11 +212,3 @@ def _open_mysql(url: URL, *, read_only: bool = False) -> Engine:
                 cursor.execute("SET SESSION TRANSACTION READ ONLY")
 
     return engine
-
-
-def _is_mariadb(connection: Any, cursor: Any) -> bool:
-    """Whether the server is MariaDB. Some that stand before one, or hide it, greet with another version than it has."""
-    if "mariadb" in connection.get_server_info().lower():
-        return True
-    cursor.execute("SELECT VERSION()")
-    return "mariadb" in str(cursor.fetchone()[0]).lower()

@@ -3,8 +3,7 @@
 The values of a statement are bound one by one under Python's lock: half of what an upsert costs the writer, and all
 other threads of the run wait meanwhile. So a process that reads pages puts the rows of each into a database in its
 memory and sends that as it is (sqlite3_serialize). The writer hangs it in beside the destination (sqlite3_deserialize),
-and one INSERT … SELECT upserts its rows inside SQLite, without the lock. What was hung in last stays in memory, ten
-pages at most, until others take its place.
+and one INSERT … SELECT upserts its rows inside SQLite, without the lock.
 
 No column of the staged table has a type, so that a value goes through unchanged and the destination's table makes of it
 what it would have made of the value bound.
@@ -13,6 +12,7 @@ what it would have made of the value bound.
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from waveimport.core.rows import Row
@@ -74,36 +74,50 @@ def columns(width: int) -> list[str]:
 
 
 def lay_out(connection: Any, pages: Sequence[Sequence[Row] | Packed]) -> None:
-    """Hang those of the pages in, as many as there is room for, that are databases, before a transaction begins.
+    """Hang those of the pages in that are databases, before a transaction begins, and take out what hung there.
 
     `connection` is SQLAlchemy's. What cannot be hung in is read from its bytes where it lands.
     """
     staged = [page for page in pages if isinstance(page, Packed) and page.is_database]
-    if not staged or connection.dialect.name != "sqlite":
+    before: list[Packed] | None = connection.info.get(_LAID_OUT)
+    if connection.dialect.name != "sqlite" or not (staged or before):
         return
     driver: sqlite3.Connection = connection.connection.driver_connection
-    laid_out: list[Packed] = []
-    known: list[Packed] | None = connection.info.get(_LAID_OUT)
     slots = slots_of(driver)
-    if known is None:
-        with contextlib.suppress(sqlite3.Error):
-            for number in range(slots):
-                driver.execute(f"ATTACH ':memory:' AS {_schema(number)}")
-    connection.info[_LAID_OUT] = laid_out
+    if before is None:
+        for number in range(slots):
+            driver.execute(f"ATTACH ':memory:' AS {_schema(number)}")
+    hung_in: list[Packed] = []
+    connection.info[_LAID_OUT] = hung_in
     for number, page in enumerate(staged[:slots]):
-        assert isinstance(page.parts, bytes)
-        try:
-            driver.deserialize(page.parts, name=_schema(number))
-            # Only now are the bytes looked at; one database that cannot be read fails every statement beside it.
-            (count,) = driver.execute(f"SELECT COUNT(*) FROM {_schema(number)}.{STAGED}").fetchone()
-        except (sqlite3.Error, MemoryError):
-            count = None
-        if count != page.count:
-            with contextlib.suppress(sqlite3.Error):
-                driver.execute(f"DETACH {_schema(number)}")
-                driver.execute(f"ATTACH ':memory:' AS {_schema(number)}")
-            return
-        laid_out.append(page)
+        if not _hang_in(driver, _schema(number), page):
+            break
+        hung_in.append(page)
+    for number in range(len(hung_in), len(before or ())):
+        driver.deserialize(_nothing(), name=_schema(number))
+
+
+def _hang_in(driver: sqlite3.Connection, schema: str, page: Packed) -> bool:
+    """Hang a page in, if it can be read and has the rows that it says; else nothing hangs there."""
+    assert isinstance(page.parts, bytes)
+    try:
+        driver.deserialize(page.parts, name=schema)
+        # Only now are the bytes looked at; one database that cannot be read fails every statement beside it.
+        found = driver.execute(f"SELECT COUNT(*) FROM {schema}.{STAGED}").fetchone()
+    except (sqlite3.Error, MemoryError):
+        found = None
+    if found == (page.count,):
+        return True
+    driver.deserialize(_nothing(), name=schema)
+    return False
+
+
+@lru_cache(maxsize=1)
+def _nothing() -> bytes:
+    """Return a database with no page."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute(f"CREATE TABLE {STAGED} (c0)")
+        return database.serialize()
 
 
 def slots_of(driver: sqlite3.Connection) -> int:

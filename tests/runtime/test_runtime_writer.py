@@ -186,6 +186,20 @@ def test_a_full_disk_ends_the_whole_group_and_nothing_of_it_is_kept(lite: Databa
     writer.close()
 
 
+def test_what_ends_a_program_ends_the_whole_group_and_nothing_is_done_again(lite: Database) -> None:
+    writer = Writer(lite)
+    done: list[int] = []
+
+    def dies(connection: Any) -> None:
+        done.append(1)
+        raise KeyboardInterrupt
+
+    answers = together(writer, [insert(1), dies, insert(2)])
+    assert all(isinstance(answer.exception(30), KeyboardInterrupt) for answer in answers)
+    assert (done, pieces(lite)) == ([1], [])
+    writer.close()
+
+
 def test_closing_finishes_what_was_handed_in(lite: Database) -> None:
     writer = Writer(lite)
     answers = together(writer, [insert(n) for n in range(70)])

@@ -200,8 +200,8 @@ class Writer:
             self.database.run(work, before=lambda connection: lay_out(connection, here))
             self._committed = clock.monotonic()
         except BaseException as error:
-            if len(group) > 1 and not isinstance(error, DatabaseDown | DiskFull):
-                # One piece of work was refused: the others must not suffer for it.
+            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, DatabaseDown | DiskFull):
+                # One piece of work was refused: the others must not suffer for it. What ends a program is no refusal.
                 for job in group:
                     self._commit([job])
                 return
